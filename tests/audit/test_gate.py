@@ -1,0 +1,180 @@
+"""The gate: each way not to know something, and what it is worth."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError
+
+import pytest
+
+from candling.audit.gate import judge
+from candling.audit.policy import Policy, Rule
+from candling.audit.record import Measurement
+from tests.audit.records import ACCURACY, BAD, CRASH, FOLLOW, GOOD, NAN, SHARE, TANK, ok, record, unchecked
+
+ID = "accuracy.worst_group"
+
+# What is measured for `accuracy.worst_group >= 0.85`: (outcome and exit code under block, the same under
+# warn beside a rule that passes, and a word of the message).
+UNKNOWN: dict[str, tuple[tuple[Measurement, ...], str, int, str, int, str]] = {
+    "missing": ((), "missing", 2, "warned", 0, "was not measured"),
+    "another scope": ((ok(ID, 0.93, scope=TANK),), "missing", 2, "warned", 0, "was not measured"),
+    "NaN": ((unchecked(value=NAN),), "error", 2, "error", 2, "not a finite number"),
+    "infinite": ((unchecked(value=float("inf")),), "error", 2, "error", 2, "not a finite number"),
+    "NaN interval": ((unchecked(low=NAN),), "error", 2, "error", 2, "not a finite number"),
+    "no value": ((unchecked(value=None),), "inconclusive", 2, "warned", 0, "has no value"),
+    "too few": ((ok(ID, 0.93, n=29),), "inconclusive", 2, "warned", 0, "n = 29; at least 30"),
+    "none at all": ((ok(ID, 0.93, n=0),), "inconclusive", 2, "warned", 0, "n = 0"),
+    "inconclusive": (
+        (Measurement(id=ID, value=None, n=3, status="inconclusive", note="3 are too few"),),
+        "inconclusive", 2, "warned", 0, "inconclusive: 3 are too few",
+    ),
+    "inconclusive, yet with a fine value": (
+        (ok(ID, 0.99, status="inconclusive"),), "inconclusive", 2, "warned", 0, "inconclusive",
+    ),
+    "errored": (
+        (Measurement(id=ID, value=None, status="error", note="no masks"),),
+        "error", 2, "error", 2, "could not be measured: no masks",
+    ),
+    "errored, yet with a fine value": ((ok(ID, 1, 0, status="error"),), "error", 2, "error", 2, "its step"),
+    "no interval": ((Measurement(id=ID, value=0.93, n=120),), "inconclusive", 2, "warned", 0, "no interval"),
+    "half an interval": (
+        (Measurement(id=ID, value=0.93, high=0.95, n=120),), "inconclusive", 2, "warned", 0, "no interval",
+    ),
+    "upside down": (
+        (Measurement(id=ID, value=0.93, low=0.95, high=0.9, n=99),), "inconclusive", 2, "warned", 0, "upside",
+    ),
+    "twice": ((ok(ID, 0.93), ok(ID, 0.3)), "inconclusive", 2, "warned", 0, "recorded 2 times"),
+    "broken": ((ok(ID, 0.31),), "failed", 1, "warned", 0, "is 0.31; at least 0.85 is required"),
+    "broken at its low end": (
+        (ok(ID, 0.86),), "failed", 1, "warned", 0, "is 0.86, its low end 0.84; at least 0.85 is required",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("severity", ["block", "warn"])
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_what_is_not_known_never_passes(case: str, severity: str) -> None:
+    measurements, block_status, block_code, warn_status, warn_code, words = UNKNOWN[case]
+    rule = ACCURACY.model_copy(update={"severity": severity})
+    verdict = judge(record(*measurements, ok("background.follow_rate", 0.05), rules=(rule, FOLLOW)))
+    outcome, other = verdict.outcomes
+    assert (outcome.status, verdict.exit_code) == (
+        (block_status, block_code) if severity == "block" else (warn_status, warn_code)
+    )
+    assert words in outcome.message
+    assert other.status == "passed"
+    if warn_status == "warned" and severity == "warn":
+        assert "1 warning: accuracy.worst_group" in verdict.summary
+
+
+@pytest.mark.parametrize("case", [case for case, row in UNKNOWN.items() if not case.startswith("broken")])
+def test_warnings_alone_that_could_not_be_judged_are_no_pass(case: str) -> None:
+    rule = ACCURACY.model_copy(update={"severity": "warn"})
+    measurements = UNKNOWN[case][0] or (ok("accuracy.overall", 0.9),)
+    assert judge(record(*measurements, rules=(rule,))).exit_code == 2
+
+
+VERDICTS = {
+    "passed": (record(*GOOD), "passed", 0, "tanks/before: passed, 3 of 3 rules hold"),
+    "blocked": (
+        record(*BAD), "blocked", 1,
+        "tanks/before: blocked by 3 of 3 rules: accuracy.worst_group, background.follow_rate, "
+        "object_evidence.shapley_share (class tank)",
+    ),
+    "errors outrank a pass": (
+        record(*GOOD, errors=(CRASH,)), "incomplete", 2,
+        "tanks/before: incomplete, 1 error in isolate features",
+    ),
+    "errors outrank a block": (
+        record(*BAD, errors=(CRASH, CRASH)), "incomplete", 2,
+        "tanks/before: incomplete, 2 errors in isolate features",
+    ),
+    "errors and nothing measured": (record(errors=(CRASH,)), "incomplete", 2, None),
+    "no rules": (
+        record(*GOOD, rules=()), "nothing", 3, "tanks/before: nothing was audited, the policy has no rules",
+    ),
+    "no measurements": (
+        record(), "nothing", 3, "tanks/before: nothing was audited, the record holds no measurements",
+    ),
+    "missing outranks a block": (
+        record(*BAD[:2]), "incomplete", 2,
+        "tanks/before: incomplete, no measurement for 1 of 3 rules: "
+        "object_evidence.shapley_share (class tank)",
+    ),
+    "a block outranks the inconclusive": (
+        record(BAD[0], ok("background.follow_rate", 0.05, n=3), GOOD[2]), "blocked", 1,
+        "tanks/before: blocked by 1 of 3 rules: accuracy.worst_group",
+    ),
+    "inconclusive": (
+        record(GOOD[0], ok("background.follow_rate", 0.05, n=3), GOOD[2]), "incomplete", 2,
+        "tanks/before: incomplete, 1 of 3 rules inconclusive: background.follow_rate",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", VERDICTS)
+def test_verdict(case: str) -> None:
+    made, status, code, summary = VERDICTS[case]
+    verdict = judge(made)
+    assert (verdict.status, verdict.exit_code) == (status, code)
+    assert len(verdict.outcomes) == len(made.policy.rules)
+    assert summary is None or verdict.summary == summary
+
+
+def test_blocked_rules_are_listed_in_an_errored_record() -> None:
+    assert {outcome.status for outcome in judge(record(*BAD, errors=(CRASH,))).outcomes} == {"failed"}
+
+
+BOUNDS = [
+    # at_least, at_most, on, (value, low, high), passes
+    (0.5, None, "interval", (0.6, 0.5, 0.7), True),
+    (0.5, None, "interval", (0.6, 0.49, 0.7), False),
+    (0.5, None, "estimate", (0.6, 0.49, 0.7), True),
+    (0.5, None, "estimate", (0.6, None, None), True),
+    (0.5, None, "estimate", (0.49, 0.4, 0.7), False),
+    (None, 0.5, "interval", (0.4, 0.3, 0.5), True),
+    (None, 0.5, "interval", (0.4, 0.3, 0.51), False),
+    (None, 0.5, "interval", (0.4, None, 0.5), True),
+    (None, 0.5, "estimate", (0.4, 0.3, 0.51), True),
+    (0.2, 0.5, "interval", (0.4, 0.2, 0.5), True),
+    (0.2, 0.5, "interval", (0.4, 0.1, 0.5), False),
+    (0.2, 0.5, "interval", (0.4, 0.2, 0.6), False),
+    # An interval that misses its own estimate does not save it.
+    (0.5, None, "interval", (0.4, 0.5, 0.7), False),
+    (None, 0.5, "interval", (0.6, 0.3, 0.5), False),
+]
+
+
+@pytest.mark.parametrize(("least", "most", "on", "numbers", "passes"), BOUNDS)
+def test_the_conservative_end_decides(
+    least: float | None, most: float | None, on: str, numbers: tuple[float, float, float], passes: bool
+) -> None:
+    rule = Rule.model_validate({"measurement": ID, "at_least": least, "at_most": most, "on": on})
+    value, low, high = numbers
+    found = Measurement(id=ID, value=value, low=low, high=high, n=100)
+    assert judge(record(found, rules=(rule,))).exit_code == (0 if passes else 1)
+
+
+def test_a_rule_may_ask_for_fewer_samples_than_its_policy() -> None:
+    found = ok(ID, 0.93, n=8)
+    rule = ACCURACY.model_copy(update={"min_n": 5})
+    assert judge(record(found, rules=(ACCURACY,))).exit_code == 2
+    assert judge(record(found, rules=(rule,))).exit_code == 0
+    assert judge(record(found), Policy(rules=(ACCURACY,), min_n=8)).exit_code == 0
+    assert judge(record(ok(ID, 0.93, n=None), rules=(ACCURACY,))).exit_code == 0
+
+
+def test_another_policy_replaces_the_record_s() -> None:
+    made = record(*BAD)
+    assert judge(made, Policy(rules=(Rule(measurement=ID, at_most=0.5),))).exit_code == 0
+    assert judge(made, Policy()).exit_code == 3
+
+
+def test_a_verdict_is_frozen_and_plain_json() -> None:
+    verdict = judge(record(unchecked(value=NAN), *GOOD[1:]))
+    with pytest.raises(FrozenInstanceError):
+        verdict.status = "passed"  # type: ignore[misc]
+    plain = json.loads(json.dumps(verdict.to_dict(), allow_nan=False))
+    assert (plain["exit_code"], plain["outcomes"][0]["value"]) == (2, None)
+    assert plain["outcomes"][2]["rule"]["scope"] == SHARE.scope

@@ -1,0 +1,148 @@
+"""Each floor imports only the floors below it: the table of the design, read from the sources."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+VERDICT = ("candling.audit", "candling.report")
+ENGINE = ("candling.vision", "candling.language", "candling.models", "candling.data", "candling.statistics")
+ERRORS = ("candling.errors",)
+BASE_PACKAGES = ("pydantic", "pydantic_core", "jinja2", "markupsafe", "pandas", "pyarrow", "yaml", "rich")
+ENGINE_PACKAGES = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "safetensors",
+    "numpy",
+    "pandas",
+    "scipy",
+    "PIL",
+    "pyarrow",
+)
+AUDIT_PACKAGES = ("prefect", "mlflow", "dvc", "matplotlib", "httpx")
+BELOW_TASKS = (
+    "candling.cli", *VERDICT, *ENGINE, *ERRORS, *BASE_PACKAGES, *ENGINE_PACKAGES, *AUDIT_PACKAGES,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What modules under `names` may import; `inside` only within functions."""
+
+    names: tuple[str, ...]
+    may: tuple[str, ...]
+    inside: tuple[str, ...] = ()
+
+
+FLOORS = (
+    Floor(ERRORS, ()),
+    Floor(VERDICT, (*VERDICT, *ERRORS, *BASE_PACKAGES)),
+    Floor(ENGINE, (*ENGINE, *ERRORS, *ENGINE_PACKAGES)),
+    Floor(
+        ("candling.cli", "candling.__main__"),
+        ("candling.cli", *VERDICT, *ERRORS, "typer", "rich"),
+        inside=("candling.models", "candling.data", "candling.vision", "candling.language"),
+    ),
+    Floor(("tasks",), ("tasks", *BELOW_TASKS)),
+    Floor(("flows",), ("flows", "tasks", *BELOW_TASKS)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Import:
+    name: str
+    line: int
+    inside: bool
+
+
+def _within(name: str, prefixes: tuple[str, ...]) -> bool:
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def _imports(tree: ast.AST, package: str, inside: bool = False) -> Iterator[Import]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(alias.name, node.lineno, inside)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package.split(".")[: -node.level + 1 or None]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            for alias in node.names:
+                # `from candling import models` imports candling.models.
+                whole = module in ("candling", "") or (node.level and not node.module)
+                yield Import(f"{module}.{alias.name}" if whole else module, node.lineno, inside)
+        else:
+            function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from _imports(node, package, inside or function)
+
+
+def _sources() -> dict[str, Path]:
+    files = (file for folder in ("candling", "tasks", "flows") for file in (ROOT / folder).rglob("*.py"))
+    names = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in files}
+    return {name.removesuffix(".__init__"): file for name, file in names.items()}
+
+
+def _problems(name: str, text: str, floor: Floor, *, package: str | None = None) -> list[str]:
+    package = package if package is not None else name.rpartition(".")[0]
+    found = []
+    for imported in _imports(ast.parse(text), package):
+        if imported.name.partition(".")[0] in sys.stdlib_module_names:
+            continue
+        may = floor.may + (floor.inside if imported.inside else ())
+        if not _within(imported.name, may):
+            found.append(f"{name}:{imported.line} imports {imported.name}")
+    return found
+
+
+SOURCES = _sources()
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_a_module_imports_only_what_its_floor_may(name: str) -> None:
+    if name == "candling":
+        floor = Floor(("candling",), ERRORS)
+    else:
+        floors = [floor for floor in FLOORS if _within(name, floor.names)]
+        assert len(floors) == 1, f"{name} stands on no floor of the design"
+        floor = floors[0]
+    file = SOURCES[name]
+    package = name if file.name == "__init__.py" else None
+    assert _problems(name, file.read_text(encoding="utf-8"), floor, package=package) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("candling.audit.x", "import torch"),
+        ("candling.audit.x", "def f():\n    import torch.nn"),
+        ("candling.report.x", "from candling.vision import isolation"),
+        ("candling.report.x", "from candling import models"),
+        ("candling.report.x", "from .. import models"),
+        ("candling.report.x", "from ..vision.isolation import isolate"),
+        ("candling.vision.x", "from candling.audit.record import Measurement"),
+        ("candling.models", "import prefect"),
+        ("candling.data", "from mlflow import log_metric"),
+        ("candling.cli.x", "from candling import models"),
+        ("candling.cli.x", "if True:\n    import torch"),
+        ("candling.cli.x", "def f():\n    import flows.audit"),
+        ("candling.cli.x", "def f():\n    from tasks import params"),
+        ("tasks.x", "from flows import audit"),
+        ("tasks.x", "import requests"),
+    ],
+)
+def test_the_check_sees_what_is_forbidden(name: str, text: str) -> None:
+    (floor,) = (floor for floor in FLOORS if _within(name, floor.names))
+    assert len(_problems(name, text, floor)) == 1
+
+
+def test_the_cli_may_use_the_engine_inside_its_commands() -> None:
+    (floor,) = (floor for floor in FLOORS if _within("candling.cli.x", floor.names))
+    assert _problems("candling.cli.x", "def f():\n    from candling import models", floor) == []
