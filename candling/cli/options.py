@@ -1,0 +1,25 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+__all__ = ["Debug", "debugging"]
+
+
+def _set_debug(value: bool) -> bool:
+    # In the environment, so that worker processes see it too.
+    if value:
+        os.environ["CANDLING_DEBUG"] = "1"
+    return value
+
+
+Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show tracebacks.")]
+
+
+def debugging() -> bool:
+    """Whether tracebacks were asked for."""
+    return os.environ.get("CANDLING_DEBUG", "") not in ("", "0")
