@@ -1,0 +1,254 @@
+"""Prototypes: inputs that maximise a class logit (activation maximisation, Erhan et al. 2009).
+
+The image is a Fourier spectrum with decorrelated colours around the data's mean picture, seen by the model
+through random transforms (Olah et al., "Feature Visualization", Distill 2017, sections "Preconditioning"
+and "Transformation robustness"). The magnitude of each frequency is that of the data and only the phase is
+optimised (MACO, Fel et al. 2023, arXiv 2306.06805, section 3): nothing can saturate, and what the model
+does not ask for stays as natural as noise with a natural spectrum. Every (class, seed) row draws from a
+generator of its own, so that a row does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from candling.errors import ModelError
+from candling.models import evaluating, logits, penultimate
+
+__all__ = [
+    "Prior",
+    "PrototypeSettings",
+    "Prototypes",
+    "fit_prior",
+    "generate_prototypes",
+    "object_similarity",
+    "row_generator",
+    "unseen_transforms",
+]
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What pictures of a data set look like before anything is known: a Gaussian in the Fourier domain.
+
+    mean: (3, H, W) logits of RGB. colours: (3, 3) from decorrelated colours to logits of RGB.
+    spectrum: (3, H, W // 2 + 1) root-mean-square magnitude of each frequency of each decorrelated colour.
+    """
+
+    mean: Tensor
+    colours: Tensor
+    spectrum: Tensor
+
+
+@dataclass(frozen=True)
+class PrototypeSettings:
+    """How to optimise.
+
+    `learning_rate` is in radians of phase; `contrast` multiplies the magnitudes measured on the data;
+    `jitter` is in parts of the side, `scale` a relative range, `rotate` degrees.
+    """
+
+    seeds: int = 8
+    steps: int = 160
+    learning_rate: float = 0.15
+    contrast: float = 0.7
+    jitter: float = 0.06
+    scale: float = 0.12
+    rotate: float = 8.0
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """Rows of prototypes: class by class, seed by seed.
+
+    images: float (R, 3, H, W) in [0, 1]. classes, seeds: (R,) int64. logits: (R, classes).
+    probability: (R, T) of the own class under T unseen transforms.
+    """
+
+    images: Tensor
+    classes: Tensor
+    seeds: Tensor
+    logits: Tensor
+    probability: Tensor
+
+
+def row_generator(*what: object) -> torch.Generator:
+    """A generator seeded by what a row is (class, seed index, …) and by nothing else."""
+    digest = hashlib.sha256(repr(what).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def _logit(images: Tensor) -> Tensor:
+    return torch.logit(images.clamp(0.02, 0.98))
+
+
+def fit_prior(images: Tensor, empty: Tensor | None = None) -> Prior:
+    """Fit mean, colours and spectrum of a data set.
+
+    Parameters
+    ----------
+    images
+        (N, 3, H, W), uint8 or float in [0, 1].
+    empty
+        The same without objects, where there is such a set: the mean is taken from it, so that no trace
+        of an average object is in the prototypes to begin with.
+    """
+
+    def in_logits(pictures: Tensor) -> Tensor:
+        return _logit(pictures.float() / 255 if pictures.dtype == torch.uint8 else pictures)
+
+    rgb = in_logits(images)
+    mean = (rgb if empty is None else in_logits(empty)).mean(0)
+    colours = (rgb - mean).permute(1, 0, 2, 3).flatten(1).double()
+    values, vectors = torch.linalg.eigh(torch.cov(colours))
+    matrix = vectors * values.clamp_min(1e-6).sqrt()
+    # eigh leaves the signs of the vectors open; the largest entry of each is made positive.
+    matrix = matrix * matrix.gather(0, matrix.abs().argmax(0, keepdim=True)).sign()
+    planes = torch.einsum("ij,njhw->nihw", torch.linalg.inv(matrix).float(), rgb - mean)
+    power = torch.fft.rfft2(planes, norm="ortho").abs().square().mean(0)
+    # A picture and its mirror are equally likely.
+    power = (power + torch.cat([power[:, :1], power[:, 1:].flip(1)], 1)) / 2
+    # What is left at the highest frequencies is the sensor's noise, at all frequencies alike.
+    floor = power.flatten(1).quantile(0.05, dim=1).view(3, 1, 1)
+    return Prior(mean, matrix.float(), (power - floor).clamp_min(0).sqrt())
+
+
+def _render(phases: Tensor, prior: Prior, contrast: float) -> Tensor:
+    """Images (R, 3, H, W) in [0, 1] of phases (R, 3, H, W // 2 + 1) in radians."""
+    waves = torch.polar((contrast * prior.spectrum).expand(phases.shape), phases)
+    planes = torch.fft.irfft2(waves, s=prior.mean.shape[1:], norm="ortho")
+    return torch.sigmoid(prior.mean + torch.einsum("ij,njhw->nihw", prior.colours, planes))
+
+
+def _affine(images: Tensor, draws: Tensor, settings: PrototypeSettings) -> Tensor:
+    """Rotate, scale and shift each row by its own draws (R, 4) in [-1, 1], edges reflected."""
+    angle = torch.deg2rad(settings.rotate * draws[:, 0])
+    factor = torch.exp(settings.scale * draws[:, 1])
+    cos, sin = torch.cos(angle) / factor, torch.sin(angle) / factor
+    shift = 2 * settings.jitter * draws[:, 2:]
+    theta = torch.stack([cos, -sin, shift[:, 0], sin, cos, shift[:, 1]], 1).view(-1, 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+
+def unseen_transforms(images: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Images (R, 3, H, W) in [0, 1] under transforms that the optimiser never uses.
+
+    Mirror, blur, noise, less contrast, darker, shear, coarser resolution.
+    """
+    kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=images.device)
+    kernel = (kernel[:, None] * kernel / 256).expand(3, 1, 5, 5)
+    blurred = F.conv2d(F.pad(images, (2, 2, 2, 2), mode="reflect"), kernel, groups=3)
+    noise = torch.randn(images.shape, generator=generator).to(images.device)
+    mean = images.mean((1, 2, 3), keepdim=True)
+    shear = torch.tensor([[1.0, 0.15, 0.0], [0.0, 1.0, 0.0]], device=images.device)
+    grid = F.affine_grid(shear.expand(len(images), 2, 3), list(images.shape), align_corners=False)
+    sheared = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    coarse = F.interpolate(F.avg_pool2d(images, 2), size=images.shape[2:], mode="bilinear")
+    return [
+        images.flip(3),
+        blurred,
+        (images + 0.05 * noise).clamp(0, 1),
+        mean + 0.7 * (images - mean),
+        images * 0.8,
+        sheared,
+        coarse,
+    ]
+
+
+def generate_prototypes(
+    model: nn.Module,
+    classes: Sequence[int],
+    prior: Prior,
+    *,
+    settings: PrototypeSettings | None = None,
+    progress: Progress | None = None,
+) -> Prototypes:
+    """Optimise `settings.seeds` prototypes for each class, all rows in one batch.
+
+    Parameters
+    ----------
+    model
+        Images (N, 3, H, W) in [0, 1] to logits; left as it was found.
+    classes
+        Logits to maximise.
+    prior
+        Statistics of the data, which also give the size (`fit_prior`).
+
+    Raises
+    ------
+    ModelError
+        If the model's gradient is NaN or does not reach the input.
+    """
+    settings = settings or PrototypeSettings()
+    rows = [(c, s) for c in classes for s in range(settings.seeds)]
+    height, width = prior.mean.shape[1:]
+    start, draws = [], []
+    for row in rows:
+        generator = row_generator("prototype", *row)
+        start.append(2 * torch.pi * torch.rand(3, height, width // 2 + 1, generator=generator))
+        draws.append(2 * torch.rand(settings.steps, 4, generator=generator) - 1)
+    device = next(model.parameters()).device
+    prior = Prior(prior.mean.to(device), prior.colours.to(device), prior.spectrum.to(device))
+    phases = torch.stack(start).to(device).requires_grad_()
+    moves = torch.stack(draws, 1).to(device)
+    target = torch.tensor([c for c, _ in rows], device=device)
+    optimiser = torch.optim.Adam([phases], lr=settings.learning_rate, betas=(0.9, 0.99))
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+    with evaluating(model):
+        for step in range(settings.steps):
+            images = _render(phases, prior, settings.contrast)
+            score = model(_affine(images, moves[step], settings)).gather(1, target[:, None]).sum()
+            (gradient,) = torch.autograd.grad(-score, phases, allow_unused=True)
+            if gradient is None or not torch.isfinite(gradient).all():
+                raise ModelError("the gradient of a class logit is NaN or does not reach the input")
+            phases.grad = gradient
+            optimiser.step()
+            decay.step()
+            if progress is not None:
+                progress(step + 1, settings.steps)
+        final = _render(phases.detach(), prior, settings.contrast)
+    views = unseen_transforms(final, row_generator("unseen transforms"))
+    column = target[:, None]
+    probability = torch.cat([logits(model, view).softmax(1).gather(1, column) for view in views], 1)
+    return Prototypes(
+        images=final.cpu(),
+        classes=target.cpu(),
+        seeds=torch.tensor([s for _, s in rows]),
+        logits=logits(model, final).cpu(),
+        probability=probability.cpu(),
+    )
+
+
+def object_similarity(model: nn.Module, prototypes: Tensor, pictures: Tensor, empty: Tensor) -> Tensor:
+    """How much more prototypes resemble the object on a background than that background empty.
+
+    Cosine similarity of penultimate features, centred on the mean over `pictures` and `empty`:
+    absolute similarities mislead, since the prototype of a sky resembles every picture with that sky.
+
+    Parameters
+    ----------
+    prototypes, pictures, empty
+        Images (R, 3, H, W), (N, 3, H, W) and (N, 3, H, W); `empty` shows `pictures` without the object.
+
+    Returns
+    -------
+    Tensor
+        (R,) difference of mean cosines, in [-2, 2].
+    """
+    with_object, without = penultimate(model, pictures), penultimate(model, empty)
+    centre = torch.cat([with_object, without]).mean(0)
+
+    def unit(features: Tensor) -> Tensor:
+        return F.normalize(features - centre, dim=1)
+
+    rows = unit(penultimate(model, prototypes))
+    return rows @ unit(with_object).mean(0) - rows @ unit(without).mean(0)
