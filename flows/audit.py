@@ -1,0 +1,156 @@
+"""The audit: one flow from a model and its data to a record, a report and a verdict a subject."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.futures import PrefectFuture
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from candling.audit.record import StepError
+from candling.errors import CandlingError
+from tasks.compute_entanglement import compute_matrix
+from tasks.context import Context, Listener, listener
+from tasks.decide import decide
+from tasks.generate_prototypes import generate
+from tasks.isolate_features import isolate_eval_set
+from tasks.load_model import Subject, load
+from tasks.measure_groups import measure
+from tasks.preflight import check_prefect, check_writable
+from tasks.publish import publish_audit
+from tasks.retrain import retrain
+from tasks.store import Stored
+from tasks.test_counterfactuals import test_background
+from tasks.tracking import check_tracking
+from tasks.write_report import write_report
+
+__all__ = ["Outcome", "audit", "main"]
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an audit left behind."""
+
+    subjects: dict[str, Path]
+    report: Path
+    failed: bool
+    gate_subject: str | None
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The steps under way for one subject, in the order in which they are told."""
+
+    name: str
+    subject: PrefectFuture[Subject]
+    steps: dict[str, PrefectFuture[Any]]
+
+
+def examine(context: Context, name: str, subject: Any) -> Examination:
+    """Audit one subject: every step that does not need another runs beside it."""
+    prototypes: Any = generate.submit(context, subject)
+    return Examination(
+        name,
+        subject,
+        {
+            "load model": subject,
+            "generate prototypes": prototypes,
+            "compute entanglement": compute_matrix.submit(context, subject, prototypes),
+            "isolate features": isolate_eval_set.submit(context, subject),
+            "test counterfactuals": test_background.submit(context, subject),
+            "measure groups": measure.submit(context, subject),
+        },
+    )
+
+
+def conclude(context: Context, examination: Examination) -> tuple[Path, Path | None]:
+    """Wait for a subject's steps and decide: the record's folder, and the model's where it was loaded.
+
+    A step that failed is written down, never passed over.
+    """
+    done: list[Stored] = []
+    errors: list[StepError] = []
+    digests = {f"data.{split}": digest for split, digest in context.data_digests.items()}
+    model: Path | None = None
+    for step, future in examination.steps.items():
+        future.wait()
+        result = future.result(raise_on_failure=False)
+        if future.state.is_completed() and isinstance(result, Subject):
+            digests["model"], model = result.digest, result.folder
+        elif future.state.is_completed():
+            done.append(result)
+        elif isinstance(result, CandlingError):
+            errors.append(StepError(step=step, message=str(result)))
+        elif future.state.is_pending():
+            errors.append(StepError(step=step, message="not run, because a step before it failed"))
+        else:
+            errors.append(StepError(step=step, message=f"crashed with {type(result).__name__}: {result}"))
+    return decide(context, examination.name, digests, done, errors), model
+
+
+# Most tasks wait for another; how many compute at once is `run_step`'s to say.
+_RUNNER: Any = ThreadPoolTaskRunner(max_workers=32)
+
+
+@flow(name="audit", validate_parameters=False, task_runner=_RUNNER)
+def audit(params: str = "params/tanks.yaml") -> State[Any]:
+    """Audit a model: look, suspect, test, decide; retrain where params say so, and look again."""
+    started = time.time()
+    context = Context.of(ROOT, Path(params))
+    settings = context.params
+
+    first: Any = load.submit(context, settings.first_subject, ROOT / settings.model)
+    examinations = [examine(context, settings.first_subject, first)]
+    for name, split in settings.retrain.subjects.items() if settings.retrain else ():
+        examinations.append(examine(context, name, retrain.submit(context, name, split, first)))
+
+    concluded = {e.name: conclude(context, e) for e in examinations}
+    records = {name: folder for name, (folder, _) in concluded.items()}
+    models = {name: model for name, (_, model) in concluded.items() if model}
+    verdicts = write_report(context, records)
+    publish_audit(context, records, models, verdicts, started)
+
+    message = ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
+    data = {"verdicts": verdicts, "records": {name: str(path) for name, path in records.items()}}
+    if "incomplete" in verdicts.values():
+        return Failed(message=message, data=data)
+    return Completed(message=message, data=data)
+
+
+def main(params: Path, progress: Listener) -> Outcome:
+    """Check everything that can be checked at once, run the flow, and say what it left behind.
+
+    Raises
+    ------
+    CandlingError
+        If params, data or a service cannot be used; nothing has been written then.
+    """
+    context = Context.of(ROOT, params.resolve())
+    check_writable(context.report)
+    check_writable(context.root / ".candling")
+    check_tracking(context.root)
+    check_prefect()
+    token = listener.set(progress)
+    try:
+        state = audit(str(params.resolve()), return_state=True)
+    finally:
+        listener.reset(token)
+    result = state.result(raise_on_failure=False)
+    if not isinstance(result, dict):
+        if isinstance(result, BaseException):
+            raise result
+        raise CandlingError(f"the flow ended as {state.name} without a record: {state.message}")
+    return Outcome(
+        subjects={name: Path(path) for name, path in result["records"].items()},
+        report=context.report / "report.html",
+        failed=state.is_failed(),
+        gate_subject=context.params.gate,
+    )

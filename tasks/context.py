@@ -1,0 +1,144 @@
+"""What every step is given, and how a step is run: stored, one thread each, its progress told."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from candling.audit.record import Artifact, Measurement
+from tasks.params import Params, read_params
+from tasks.read_data import read_digests
+from tasks.store import Store, Stored
+
+__all__ = ["Context", "Listener", "listener", "one_thread", "read_measurements", "run_step", "write_findings"]
+
+Tick = Callable[[int, int], None]
+
+
+class Listener(Protocol):
+    """Who is told how far the steps are."""
+
+    def start(self, step: str, subject: str, total: int | None) -> None: ...
+    def advance(self, step: str, subject: str, done: int, total: int) -> None: ...
+    def finish(self, step: str, subject: str, hit: bool) -> None: ...
+
+
+class _Silent:
+    def start(self, step: str, subject: str, total: int | None) -> None: ...
+    def advance(self, step: str, subject: str, done: int, total: int) -> None: ...
+    def finish(self, step: str, subject: str, hit: bool) -> None: ...
+
+
+listener: ContextVar[Listener] = ContextVar("listener", default=_Silent())  # noqa: B039 (stateless)
+
+# Prefect may run any number of steps at once, most of them waiting; this many compute.
+_slots = threading.BoundedSemaphore(os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where the repository is and what its params say; small, plain and picklable."""
+
+    root: Path
+    params: Params
+    file: Path
+    data_digests: Mapping[str, str]
+
+    @classmethod
+    def of(cls, root: Path, file: Path) -> Context:
+        """The context of the audit that `file` describes, in the repository at `root`.
+
+        Raises
+        ------
+        CandlingError
+            If params or data cannot be used.
+        """
+        params = read_params(file)
+        return cls(root, params, file, read_digests(params, root / params.data.folder))
+
+    @property
+    def store(self) -> Store:
+        return Store(self.root / ".candling" / "store")
+
+    @property
+    def data(self) -> Path:
+        return self.root / self.params.data.folder
+
+    @property
+    def report(self) -> Path:
+        return self.root / "reports" / self.params.name
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread with deterministic kernels.
+
+    Sums split over two threads differ from sums split over three, so the number of threads is fixed;
+    the cores are kept busy by steps that run side by side.
+    """
+    import torch
+
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    try:
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.set_num_threads(threads)
+
+
+def run_step(
+    context: Context,
+    step: str,
+    subject: str,
+    inputs: Mapping[str, Any],
+    compute: Callable[[Path, Tick], None],
+    *,
+    module: str,
+) -> Stored:
+    """Run one step of the audit for one subject, or take it from the store."""
+    who = listener.get()
+
+    def work(folder: Path) -> None:
+        with _slots, one_thread():
+            who.start(step, subject, None)
+            compute(folder, lambda done, total: who.advance(step, subject, done, total))
+
+    stored = context.store.step(step.replace(" ", "-"), dict(inputs), work, module=module)
+    who.finish(step, subject, stored.hit)
+    return stored
+
+
+def write_findings(
+    folder: Path,
+    measurements: list[Measurement],
+    artifacts: list[Artifact] | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> None:
+    """Write what a step measured, for `decide` to gather."""
+    content = {
+        "measurements": [m.model_dump(mode="json") for m in measurements],
+        "artifacts": [a.model_dump(mode="json") for a in artifacts or []],
+        "notes": dict(notes or {}),
+    }
+    (folder / "findings.json").write_text(
+        json.dumps(content, sort_keys=True, allow_nan=False), encoding="utf-8"
+    )
+
+
+def read_measurements(folder: Path) -> tuple[list[Measurement], list[Artifact], dict[str, str]]:
+    """What `write_findings` wrote."""
+    content = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
+    return (
+        [Measurement.model_validate(m) for m in content["measurements"]],
+        [Artifact.model_validate(a) for a in content["artifacts"]],
+        content["notes"],
+    )

@@ -1,0 +1,32 @@
+"""What the steps take from the data: stratified samples and clean backgrounds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+
+from candling.data import Pictures
+
+__all__ = ["donors_in_turn", "stratified", "unit"]
+
+
+def unit(images: Tensor) -> Tensor:
+    """uint8 images as float in [0, 1]."""
+    return images.float() / 255
+
+
+def stratified(pictures: Pictures, count: int) -> list[int]:
+    """Rows of about `count` pictures, the same number from each group, the first of each."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, group in enumerate(pictures.groups):
+        rows[group].append(row)
+    each = -(-count // len(rows))
+    return sorted(row for group in rows.values() for row in group[:each])
+
+
+def donors_in_turn(donors: Pictures) -> Tensor:
+    """Clean backgrounds (D, 3, H, W) in [0, 1] sorted by environment: every k-th row covers all alike."""
+    order = sorted(range(len(donors)), key=lambda row: (donors.environments[row], row))
+    return unit(donors.images[torch.tensor(order)])

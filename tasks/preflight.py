@@ -1,0 +1,55 @@
+"""Checks before a run starts, so that what would fail after minutes fails in seconds."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import httpx
+
+from candling.errors import ServiceError
+
+__all__ = ["check_prefect", "check_writable"]
+
+_TIMEOUT = 5.0
+
+
+def check_prefect() -> None:
+    """See that the Prefect server at PREFECT_API_URL answers; without one, runs bring their own.
+
+    Raises
+    ------
+    ServiceError
+        If a server is named and does not answer within five seconds.
+    """
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        return
+    try:
+        healthy = httpx.get(f"{url.rstrip('/')}/health", timeout=_TIMEOUT).status_code < 500
+    except (httpx.HTTPError, httpx.InvalidURL):
+        healthy = False
+    if not healthy:
+        raise ServiceError(f"Prefect does not answer at URI {url}; start it or unset PREFECT_API_URL")
+
+
+def check_writable(folder: Path) -> None:
+    """See that files can be made in `folder`, or where it would be made; leaves nothing behind.
+
+    Raises
+    ------
+    ServiceError
+        If they cannot.
+    """
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    try:
+        # Permission bits say little (root, read-only mounts, full disks), so a file is really made.
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(b"candling")
+    except OSError as error:
+        raise ServiceError(
+            f"{folder}: cannot be written ({error.strerror or error}); make the folder writable"
+        ) from error

@@ -1,0 +1,35 @@
+"""Step: tell MLflow what happened, and leave beside each record what differs from run to run."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefect import task
+
+from tasks.context import Context
+from tasks.environment import run_facts
+from tasks.tracking import publish
+
+__all__ = ["publish_audit"]
+
+
+@task(name="publish")
+def publish_audit(
+    context: Context,
+    records: Mapping[str, Path],
+    models: Mapping[str, Path],
+    verdicts: Mapping[str, str],
+    started: float,
+) -> None:
+    """One MLflow run a subject; `run.json` beside each record holds times, host and tracking ids."""
+    tracked = publish(
+        context.params.name, records, verdicts, models, context.report / "report.html",
+        context.params.model_dump(mode="json"), context.data_digests,
+        root=context.root, approve=context.params.gate,
+    )  # fmt: skip
+    facts = run_facts(context.root) | {"seconds": round(time.time() - started, 1), "mlflow": tracked}
+    for folder in records.values():
+        (folder / "run.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,46 @@
+"""DVC's data as the audit sees it: which splits, with which digests, and whether the rules can be held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from candling.data import split_digest
+from candling.errors import DataError, ParamsError
+from tasks.params import Params
+
+__all__ = ["read_digests"]
+
+NEEDS_MASKS = ("object_evidence.", "background.", "counterfactual.")
+
+
+def read_digests(params: Params, folder: Path) -> dict[str, str]:
+    """Digest of every split that the audit reads.
+
+    Raises
+    ------
+    DataError
+        If a split is missing or empty.
+    ParamsError
+        If a rule needs masks and the eval split has none.
+    """
+    data = params.data
+    retrained = params.retrain.subjects.values() if params.retrain else ()
+    splits = dict.fromkeys(s for s in (data.eval, data.like_train, data.train, data.donors, *retrained) if s)
+    digests = {split: split_digest(folder, split) for split in splits}
+    for split in splits:
+        file = folder / f"{split}.parquet"
+        try:
+            rows = pq.read_metadata(file).num_rows
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file}: not a readable Parquet file; make the data again") from error
+        if rows == 0:
+            raise DataError(f"{file}: the split {split!r} is empty; an audit needs pictures")
+    needing = [rule.measurement for rule in params.policy.rules if rule.measurement.startswith(NEEDS_MASKS)]
+    if needing and "mask" not in pq.read_schema(folder / f"{data.eval}.parquet").names:
+        raise ParamsError(
+            f"the rule on {needing[0]} needs masks, and the split {data.eval!r} has no column 'mask'; "
+            "add masks to its manifest or drop the rule"
+        )
+    return digests
