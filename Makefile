@@ -1,0 +1,39 @@
+# Two commands: `make audit` and `make test`. Both need only Python 3.11+, git and make.
+
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+STAMP := .venv/installed
+
+export PATH := $(BIN):$(PATH)
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: audit test slow lint .venv
+
+audit: .venv
+	dvc repro
+	@for subject in before control after; do candling gate reports/tanks/$$subject || [ $$? -eq 1 ] || exit 1; done
+	@echo "report: $(CURDIR)/reports/tanks/report.html"
+
+test: .venv lint
+	python -m pytest
+
+slow: .venv
+	python -m pytest -m slow
+
+lint: .venv
+	ruff check .
+	ruff format --check .
+	mypy --strict candling flows tasks
+
+.venv: $(STAMP)
+
+# The lock names every package, so pip resolves nothing.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "candling needs Python 3.11 or newer; set PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
