@@ -125,7 +125,7 @@ def read_split(folder: Path, split: str, classes: Sequence[str]) -> Pictures:
     table = _manifest(folder, split)
     index = {name: i for i, name in enumerate(classes)}
     labels = []
-    for label in table["label"]:
+    for label in table["label"].fillna(""):
         if label and label not in index:
             raise DataError(
                 f"{folder / split}.parquet: label {label!r} is none of the model's classes {tuple(classes)}"
@@ -147,6 +147,13 @@ def read_split(folder: Path, split: str, classes: Sequence[str]) -> Pictures:
         raise DataError(
             f"{folder / split}: masks are {tuple(masks.shape[1:])}, pictures {tuple(images.shape[2:])}"
         )
+    if clean is not None:
+        clean = clean.permute(0, 3, 1, 2).contiguous()
+        if clean.shape != images.shape:
+            raise DataError(
+                f"{folder / split}: clean pictures are {tuple(clean.shape[2:])}, "
+                f"pictures {tuple(images.shape[2:])}"
+            )
     return Pictures(
         names=tuple(str(Path(name).stem) for name in table["path"]),
         images=images,
@@ -154,5 +161,5 @@ def read_split(folder: Path, split: str, classes: Sequence[str]) -> Pictures:
         groups=groups,
         environments=tuple(str(e) for e in environments),
         masks=masks,
-        clean=None if clean is None else clean.permute(0, 3, 1, 2).contiguous(),
+        clean=clean,
     )

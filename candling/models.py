@@ -124,7 +124,7 @@ def load_model(folder: Path | str, *, device: str | torch.device = "cpu") -> Cla
     Raises
     ------
     ModelError
-        If a file is missing or truncated, or the weights do not fit the architecture.
+        If a file is missing or truncated, the spec describes no network, or the weights do not fit it.
     """
     folder = Path(folder)
     spec = _read_spec(folder)
@@ -135,7 +135,10 @@ def load_model(folder: Path | str, *, device: str | torch.device = "cpu") -> Cla
         state = load_file(weights, device=str(device))
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{weights}: not readable as safetensors ({error})") from error
-    model = build_model(spec).to(device)
+    try:
+        model = build_model(spec).to(device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{folder / 'spec.json'}: not a model that can be built ({error})") from error
     try:
         model.network.load_state_dict(state)
     except RuntimeError as error:
@@ -189,7 +192,13 @@ def logits(model: nn.Module, images: Tensor, *, batch: int = 128) -> Tensor:
         If any logit is NaN or infinite.
     """
     with evaluating(model):
-        out = torch.cat([model(_as_unit(part)) for part in images.split(batch)])
+        # Convolutions are about twice as fast on channels-last images, whatever the weights' format.
+        out = torch.cat(
+            [
+                model(_as_unit(part).contiguous(memory_format=torch.channels_last))
+                for part in images.split(batch)
+            ]
+        )
     bad = ~torch.isfinite(out).all(1)
     if bad.any():
         raise ModelError(

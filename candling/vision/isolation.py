@@ -43,7 +43,15 @@ def log_odds(values: Tensor) -> Tensor:
 
 
 def windows_of(size: tuple[int, int], side: int, stride: int) -> Tensor:
-    """Square windows that tile (H, W) with overlap, as masks bool (M, H, W); edges are covered too."""
+    """Square windows that tile (H, W) with overlap, as masks bool (M, H, W); edges are covered too.
+
+    Raises
+    ------
+    ValueError
+        If `stride` is not in 1…`side`: pixels between windows would get no evidence.
+    """
+    if not 1 <= stride <= side:
+        raise ValueError(f"stride must be from 1 to the side of the windows, {side}, got {stride}")
     height, width = size
     masks = []
     for top in range(-(side - stride), height, stride):
@@ -202,8 +210,13 @@ def object_shapley(
     return torch.stack([phi_object, phi_background], 1)
 
 
-def faded(image: Tensor, evidence: Tensor, *, floor: float = 0.0) -> Tensor:
-    """The image (3, H, W) faded to white where evidence (H, W) for the class is small or negative."""
-    positive = evidence.clamp_min(0)
-    weight = (positive / positive.max().clamp_min(1e-12)).sqrt().clamp_min(floor)
+def faded(image: Tensor, evidence: Tensor, *, smooth: int = 9) -> Tensor:
+    """The image (3, H, W) faded to white where evidence (H, W) for the class is small or negative.
+
+    `smooth` averages the evidence over so many pixels, so that the edges of windows do not show.
+    """
+    pad = smooth // 2
+    padded = F.pad(evidence.clamp_min(0)[None], (pad, pad, pad, pad), mode="replicate")
+    positive = F.avg_pool2d(padded, 2 * pad + 1, 1)[0]
+    weight = (positive / positive.max().clamp_min(1e-12)).sqrt()
     return 1 - weight * (1 - image)

@@ -147,7 +147,8 @@ def unseen_transforms(images: Tensor, generator: torch.Generator) -> list[Tensor
     kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=images.device)
     kernel = (kernel[:, None] * kernel / 256).expand(3, 1, 5, 5)
     blurred = F.conv2d(F.pad(images, (2, 2, 2, 2), mode="reflect"), kernel, groups=3)
-    noise = torch.randn(images.shape, generator=generator).to(images.device)
+    # One noise for all rows, so that a row does not depend on its place in the batch.
+    noise = torch.randn(images.shape[1:], generator=generator).to(images.device)
     mean = images.mean((1, 2, 3), keepdim=True)
     shear = torch.tensor([[1.0, 0.15, 0.0], [0.0, 1.0, 0.0]], device=images.device)
     grid = F.affine_grid(shear.expand(len(images), 2, 3), list(images.shape), align_corners=False)
@@ -189,14 +190,14 @@ def generate_prototypes(
         If the model's gradient is NaN or does not reach the input.
     """
     settings = settings or PrototypeSettings()
-    rows = [(c, s) for c in classes for s in range(settings.seeds)]
+    rows = [(int(c), s) for c in classes for s in range(settings.seeds)]
     height, width = prior.mean.shape[1:]
     start, draws = [], []
     for row in rows:
         generator = row_generator("prototype", *row)
         start.append(2 * torch.pi * torch.rand(3, height, width // 2 + 1, generator=generator))
         draws.append(2 * torch.rand(settings.steps, 4, generator=generator) - 1)
-    device = next(model.parameters()).device
+    device = next(model.parameters(), prior.mean).device
     prior = Prior(prior.mean.to(device), prior.colours.to(device), prior.spectrum.to(device))
     phases = torch.stack(start).to(device).requires_grad_()
     moves = torch.stack(draws, 1).to(device)
@@ -206,8 +207,9 @@ def generate_prototypes(
     with evaluating(model):
         for step in range(settings.steps):
             images = _render(phases, prior, settings.contrast)
-            score = model(_affine(images, moves[step], settings)).gather(1, target[:, None]).sum()
-            (gradient,) = torch.autograd.grad(-score, phases, allow_unused=True)
+            moved = _affine(images, moves[step], settings).contiguous(memory_format=torch.channels_last)
+            score = model(moved).gather(1, target[:, None]).sum()
+            gradient = torch.autograd.grad(-score, phases)[0] if score.requires_grad else None
             if gradient is None or not torch.isfinite(gradient).all():
                 raise ModelError("the gradient of a class logit is NaN or does not reach the input")
             phases.grad = gradient

@@ -104,8 +104,10 @@ def train(
         optimiser = torch.optim.AdamW(groups, lr=schedule.learning_rate)
     else:
         optimiser = torch.optim.SGD(groups, lr=schedule.learning_rate, momentum=0.9, nesterov=True)
+    # OneCycleLR divides by the length of the warm-up less one step.
+    warmup = schedule.warmup if schedule.warmup * schedule.steps > 1 else 0.0
     rate = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, schedule.learning_rate, total_steps=schedule.steps, pct_start=schedule.warmup
+        optimiser, schedule.learning_rate, total_steps=schedule.steps, pct_start=warmup
     )
     size = sum(p.numel() for p in weights)
     model.train().to(memory_format=torch.channels_last)

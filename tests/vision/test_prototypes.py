@@ -1,0 +1,323 @@
+"""Prototypes: planted classifiers get what they read, and a row does not depend on its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from candling.errors import ModelError
+from candling.models import ModelSpec, build_model, logits
+from candling.vision.prototypes import (
+    Prior,
+    PrototypeSettings,
+    fit_prior,
+    generate_prototypes,
+    object_similarity,
+    row_generator,
+    unseen_transforms,
+)
+
+SHORT = PrototypeSettings(seeds=2, steps=15)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pictures(count: int = 40, side: int = 24) -> Tensor:
+    """Soft blobs of colour with a little grain."""
+    coarse = F.interpolate(noise(count, 3, 4, 4), size=(side, side), mode="bilinear")
+    return (0.15 + 0.7 * coarse + 0.05 * noise(count, 3, side, side, seed=1)).clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def prior() -> Prior:
+    return fit_prior(pictures())
+
+
+def network() -> nn.Module:
+    return build_model(ModelSpec("residual_cnn", ("a", "b", "c"), (24, 24), {"widths": [4, 6]}), seed=1)
+
+
+class ReadsColour(nn.Module):
+    """Logit c = 10 (mean of channel c - mean of the others)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 3, bias=False)
+        self.head.weight.data = 10 * (1.5 * torch.eye(3) - 0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(images.mean((2, 3)))
+
+
+# --- fit_prior ---------------------------------------------------------------------------------
+
+
+def test_mean_is_that_of_the_empty_pictures() -> None:
+    images, empty = pictures(), noise(7, 3, 24, 24, seed=3)
+    clipped = empty.clamp(0.02, 0.98).numpy()
+    expected = np.log(clipped / (1 - clipped)).mean(0)
+    np.testing.assert_allclose(fit_prior(images, empty).mean, expected, atol=1e-5)
+    assert not np.allclose(fit_prior(images).mean, expected, atol=0.1)
+    np.testing.assert_allclose(fit_prior(empty).mean, expected, atol=1e-5)
+
+
+def test_colours_are_those_of_the_data(prior: Prior) -> None:
+    values = torch.logit(pictures().clamp(0.02, 0.98)).numpy()
+    pixels = (values - values.mean(0)).transpose(1, 0, 2, 3).reshape(3, -1)
+    np.testing.assert_allclose(prior.colours @ prior.colours.T, np.cov(pixels), atol=1e-4)
+
+
+def test_bytes_and_floats_give_the_same_prior() -> None:
+    as_bytes = (pictures() * 255).round().to(torch.uint8)
+    first, second = fit_prior(as_bytes), fit_prior(as_bytes.float() / 255)
+    for name in ("mean", "colours", "spectrum"):
+        torch.testing.assert_close(getattr(first, name), getattr(second, name))
+
+
+def test_a_planted_frequency_stands_out_and_mirrors_are_alike() -> None:
+    y, x = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
+    phase = 2 * torch.pi * noise(30, 3, 1, 1)
+    waves = torch.sin(2 * torch.pi * (3 * y + 5 * x) / 24 + phase)
+    images = 0.5 + 0.2 * waves + 0.02 * noise(30, 3, 24, 24, seed=1)
+    spectrum, mirrored = fit_prior(images).spectrum, fit_prior(images.flip(3)).spectrum
+    torch.testing.assert_close(spectrum, mirrored, atol=1e-2, rtol=1e-2)
+    for plane in spectrum:
+        peaks = {tuple(divmod(int(i), 13)) for i in plane.flatten().topk(2).indices}
+        assert peaks == {(3, 5), (21, 5)}
+        assert plane[3, 5] > 10 * plane.median()
+
+
+def test_pictures_without_colour_have_a_prior() -> None:
+    grey = pictures()[:, :1].expand(-1, 3, -1, -1)
+    found = fit_prior(grey)
+    assert all(getattr(found, name).isfinite().all() for name in ("mean", "colours", "spectrum"))
+
+
+# --- generate_prototypes -----------------------------------------------------------------------
+
+
+def test_a_classifier_of_colours_gets_its_colours(prior: Prior) -> None:
+    model = ReadsColour()
+    found = generate_prototypes(model, [0, 2], prior, settings=PrototypeSettings(seeds=3, steps=50))
+    assert found.images.shape == (6, 3, 24, 24)
+    assert found.classes.tolist() == [0, 0, 0, 2, 2, 2]
+    assert found.seeds.tolist() == [0, 1, 2, 0, 1, 2]
+    assert found.images.min() >= 0
+    assert found.images.max() <= 1
+    channels = found.images.mean((2, 3))
+    typical = pictures().mean((2, 3))
+    margin = channels - (channels.sum(1, keepdim=True) - channels) / 2
+    spread = (typical - (typical.sum(1, keepdim=True) - typical) / 2).std(0)
+    own = margin.gather(1, found.classes[:, None])[:, 0]
+    assert (own > 1.0 * spread[found.classes]).all()
+    assert (channels.argmax(1) == found.classes).all()
+    torch.testing.assert_close(found.logits, logits(model, found.images))
+    assert found.probability.shape == (6, 7)
+    assert (found.probability > 1 / 3).all()
+    by_mirror = found.logits.softmax(1).gather(1, found.classes[:, None])[:, 0]  # a mirror moves no colour
+    torch.testing.assert_close(found.probability[:, 0], by_mirror)
+
+
+def test_optimising_raises_the_logit(prior: Prior) -> None:
+    model = network()
+    start, end = (
+        generate_prototypes(model, [0, 1, 2], prior, settings=replace(SHORT, steps=steps, learning_rate=rate))
+        for steps, rate in ((1, 1e-6), (40, 0.15))
+    )
+    gain = (end.logits - start.logits).gather(1, end.classes[:, None])
+    assert (gain > 0).all()
+
+
+def test_starts_are_distinct(prior: Prior) -> None:
+    found = generate_prototypes(network(), [0, 1], prior, settings=SHORT)
+    distances = torch.cdist(found.images.flatten(1), found.images.flatten(1)) + 9 * torch.eye(4)
+    assert distances.min() > 1
+
+
+def test_a_row_does_not_depend_on_its_neighbours(prior: Prior) -> None:
+    model = network()
+    together = generate_prototypes(model, [2, 0, 1], prior, settings=replace(SHORT, seeds=3))
+    for c, few in ((1, 1), (0, 2)):
+        alone = generate_prototypes(model, [c], prior, settings=replace(SHORT, seeds=few))
+        rows = [i for i in range(9) if together.classes[i] == c and together.seeds[i] < few]
+        for name in ("images", "logits", "probability"):
+            found, expected = getattr(alone, name), getattr(together, name)[rows]
+            torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_draws_leave_the_global_state_alone(prior: Prior) -> None:
+    torch.manual_seed(4)
+    before = torch.get_rng_state()
+    first = generate_prototypes(network(), [1], prior, settings=SHORT)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(5)
+    again = generate_prototypes(network(), [1], prior, settings=SHORT)
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.probability, again.probability)
+
+
+def test_row_generators_differ_by_what_they_are() -> None:
+    names = [("a", 0, 1), ("a", 1, 0), ("b", 0, 1), ("a", 0, 1)]
+    draws = [torch.rand(3, generator=row_generator(*name)).tolist() for name in names]
+    assert draws[0] == draws[3]
+    assert len({tuple(draw) for draw in draws}) == 3
+
+
+def test_progress(prior: Prior) -> None:
+    seen: list[tuple[int, int]] = []
+    generate_prototypes(network(), [1], prior, settings=SHORT, progress=lambda *step: seen.append(step))
+    assert seen == [(step, 15) for step in range(1, 16)]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_model_is_left_as_it_was(prior: Prior, fails: bool) -> None:
+    model = network().train()
+    model.get_submodule("network.stem").eval()
+    model.get_parameter("network.head.bias").requires_grad_(False)
+    if fails:
+        with torch.no_grad():
+            model.get_parameter("network.head.weight").fill_(torch.nan)
+
+    def state() -> tuple[object, ...]:
+        return (
+            [m.training for m in model.modules()],
+            [p.requires_grad for p in model.parameters()],
+            [p.grad for p in model.parameters()],
+            [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()],
+        )
+
+    before, weights = state(), {name: t.clone() for name, t in model.state_dict().items()}
+    if fails:
+        with pytest.raises(ModelError, match="gradient of a class logit is NaN"):
+            generate_prototypes(model, [0], prior, settings=SHORT)
+    else:
+        generate_prototypes(model, [0], prior, settings=SHORT)
+    assert state() == before
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, weights[name], rtol=0, atol=0, equal_nan=True)
+
+
+class Faulty(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.how == "root of a negative":
+            images = (images - 5).sqrt()
+        elif self.how == "detached":
+            images = images.detach()
+        elif self.how == "constant":
+            return torch.zeros(len(images), 3)
+        return self.head(images.mean((2, 3)))
+
+
+@pytest.mark.parametrize("how", ["root of a negative", "detached", "constant"])
+def test_a_useless_gradient_is_an_error(prior: Prior, how: str) -> None:
+    with pytest.raises(ModelError, match="NaN or does not reach the input"):
+        generate_prototypes(Faulty(how), [0], prior, settings=SHORT)
+
+
+def test_a_model_without_parameters(prior: Prior) -> None:
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    found = generate_prototypes(model, [0], prior, settings=replace(SHORT, steps=3))
+    torch.testing.assert_close(found.logits, found.images.mean((2, 3)))
+
+
+# --- unseen_transforms -------------------------------------------------------------------------
+
+
+def test_unseen_transforms_stay_pictures() -> None:
+    for images in (noise(3, 3, 24, 20), torch.zeros(3, 3, 24, 20), torch.ones(3, 3, 24, 20)):
+        views = unseen_transforms(images, row_generator("test"))
+        assert len(views) == 7
+        for view in views:
+            assert view.shape == images.shape
+            assert view.min() >= 0
+            assert view.max() <= 1 + 1e-6
+
+
+def test_unseen_transforms_change_the_picture_and_differ() -> None:
+    images = noise(3, 3, 24, 20)
+    views = [images, *unseen_transforms(images, row_generator("test"))]
+    for i, view in enumerate(views):
+        for other in views[:i]:
+            assert ((view - other).abs().mean((1, 2, 3)) > 0.01).all()
+    assert torch.equal(views[1], torch.from_numpy(images.numpy()[..., ::-1].copy()))
+
+
+def test_unseen_transforms_of_a_row_do_not_depend_on_its_place() -> None:
+    images = noise(3, 3, 24, 20)
+    together = unseen_transforms(images, row_generator("test"))
+    alone = unseen_transforms(images[2:], row_generator("test"))
+    for view, single in zip(together, alone, strict=True):
+        torch.testing.assert_close(view[2:], single)
+
+
+# --- object_similarity -------------------------------------------------------------------------
+
+
+class ReadsBoxes(nn.Module):
+    """Features: mean colours of the given rows and columns."""
+
+    def __init__(self, *boxes: tuple[slice, slice]) -> None:
+        super().__init__()
+        self.boxes = boxes
+        self.head = nn.Linear(3 * len(boxes), 2)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(torch.cat([images[:, :, r, c].mean((2, 3)) for r, c in self.boxes], 1))
+
+
+CORNER, MIDDLE = (slice(0, 6), slice(0, 6)), (slice(8, 16), slice(8, 16))
+
+
+def test_object_similarity_knows_a_network_that_reads_the_object_from_a_blind_one() -> None:
+    empty = pictures(30)
+    with_object = empty.clone()
+    with_object[:, :, *MIDDLE] = torch.tensor([0.9, 0.1, 0.1]).view(3, 1, 1)
+    showing, blank = with_object[:8], empty[:8]
+    blind = object_similarity(ReadsBoxes(CORNER), showing, with_object, empty)
+    assert blind.shape == (8,)
+    assert (blind.abs() < 1e-5).all()
+    reads = ReadsBoxes(CORNER, MIDDLE)
+    assert object_similarity(reads, showing, with_object, empty).median() > 0.25
+    assert object_similarity(reads, blank, with_object, empty).median() < 0
+
+
+def test_object_similarity_by_hand() -> None:
+    rows, full, empty = noise(3, 3, 24, 24), noise(5, 3, 24, 24, seed=1), noise(5, 3, 24, 24, seed=2)
+    model = ReadsBoxes(CORNER, MIDDLE)
+
+    def features(images: Tensor) -> np.ndarray:
+        x = images.double().numpy()
+        return np.concatenate([x[:, :, r, c].mean((2, 3)) for r, c in (CORNER, MIDDLE)], 1)
+
+    a, b = features(full), features(empty)
+    centre = np.concatenate([a, b]).mean(0)
+
+    def cosine(u: np.ndarray, v: np.ndarray) -> float:
+        u, v = u - centre, v - centre
+        return float(u @ v / np.sqrt(u @ u * (v @ v)))
+
+    expected = [
+        np.mean([cosine(p, x) for x in a]) - np.mean([cosine(p, x) for x in b]) for p in features(rows)
+    ]
+    assert object_similarity(model, rows, full, empty).tolist() == pytest.approx(expected, abs=1e-4)
