@@ -21,8 +21,9 @@ from tasks.decide import decide
 from tasks.generate_prototypes import generate
 from tasks.isolate_features import isolate_eval_set
 from tasks.load_model import Subject, load
+from tasks.logs import one_line_errors
 from tasks.measure_groups import measure
-from tasks.preflight import check_prefect, check_writable
+from tasks.preflight import check_model, check_prefect, check_writable
 from tasks.publish import publish_audit
 from tasks.retrain import retrain
 from tasks.store import Stored
@@ -71,17 +72,26 @@ def examine(context: Context, name: str, subject: Any) -> Examination:
     )
 
 
-def conclude(context: Context, examination: Examination) -> tuple[Path, Path | None]:
-    """Wait for a subject's steps and decide: the record's folder, and the model's where it was loaded.
+@dataclass(frozen=True)
+class Conclusion:
+    """Where a subject's record and model lie, and whether every step was done."""
 
-    A step that failed is written down, never passed over.
-    """
+    record: Path
+    model: Path | None
+    whole: bool
+
+
+def conclude(context: Context, examination: Examination) -> Conclusion:
+    """Wait for a subject's steps and decide; a step that failed is written down, never passed over."""
     done: list[Stored] = []
     errors: list[StepError] = []
     digests = {f"data.{split}": digest for split, digest in context.data_digests.items()}
     model: Path | None = None
     for step, future in examination.steps.items():
         future.wait()
+        if future.state.is_pending():  # for good, so there is no result to ask for
+            errors.append(StepError(step=step, message="not run, because a step before it failed"))
+            continue
         result = future.result(raise_on_failure=False)
         if future.state.is_completed() and isinstance(result, Subject):
             digests["model"], model = result.digest, result.folder
@@ -89,11 +99,10 @@ def conclude(context: Context, examination: Examination) -> tuple[Path, Path | N
             done.append(result)
         elif isinstance(result, CandlingError):
             errors.append(StepError(step=step, message=str(result)))
-        elif future.state.is_pending():
-            errors.append(StepError(step=step, message="not run, because a step before it failed"))
         else:
             errors.append(StepError(step=step, message=f"crashed with {type(result).__name__}: {result}"))
-    return decide(context, examination.name, digests, done, errors), model
+    record = decide(context, examination.name, digests, done, errors)
+    return Conclusion(record, model, whole=not errors)
 
 
 # Most tasks wait for another; how many compute at once is `run_step`'s to say.
@@ -113,16 +122,15 @@ def audit(params: str = "params/tanks.yaml") -> State[Any]:
         examinations.append(examine(context, name, retrain.submit(context, name, split, first)))
 
     concluded = {e.name: conclude(context, e) for e in examinations}
-    records = {name: folder for name, (folder, _) in concluded.items()}
-    models = {name: model for name, (_, model) in concluded.items() if model}
+    records = {name: c.record for name, c in concluded.items()}
+    models = {name: c.model for name, c in concluded.items() if c.model}
     verdicts = write_report(context, records)
     publish_audit(context, records, models, verdicts, started)
 
     message = ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
     data = {"verdicts": verdicts, "records": {name: str(path) for name, path in records.items()}}
-    if "incomplete" in verdicts.values():
-        return Failed(message=message, data=data)
-    return Completed(message=message, data=data)
+    whole = all(c.whole for c in concluded.values())
+    return Completed(message=message, data=data) if whole else Failed(message=message, data=data)
 
 
 def main(params: Path, progress: Listener) -> Outcome:
@@ -134,13 +142,15 @@ def main(params: Path, progress: Listener) -> Outcome:
         If params, data or a service cannot be used; nothing has been written then.
     """
     context = Context.of(ROOT, params.resolve())
+    check_model(context.root / context.params.model, params)
     check_writable(context.report)
     check_writable(context.root / ".candling")
     check_tracking(context.root)
     check_prefect()
     token = listener.set(progress)
     try:
-        state = audit(str(params.resolve()), return_state=True)
+        with one_line_errors():
+            state = audit(str(params.resolve()), return_state=True)
     finally:
         listener.reset(token)
     result = state.result(raise_on_failure=False)

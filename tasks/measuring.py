@@ -68,6 +68,7 @@ def picture(
             "section": section,
             "caption": caption,
             "scope": dict(scope),
-            "values": {k: round(v, _DIGITS) for k, v in (values or {}).items()},
+            # Four digits are what a caption can show.
+            "values": {k: round(v, 4) for k, v in (values or {}).items()},
         }
     )

@@ -83,6 +83,14 @@ class IsolationParams(Section):
     donors_per_image: Count = 4
     pictures: Count = 16
 
+    @model_validator(mode="after")
+    def _no_gaps(self) -> IsolationParams:
+        if self.stride > self.side:
+            raise ValueError(
+                f"stride: {self.stride} is larger than side: {self.side}; windows would leave gaps"
+            )
+        return self
+
 
 class CounterfactualParams(Section):
     images: Count = 240

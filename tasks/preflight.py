@@ -8,11 +8,27 @@ from pathlib import Path
 
 import httpx
 
-from candling.errors import ServiceError
+from candling.errors import ParamsError, ServiceError
 
-__all__ = ["check_prefect", "check_writable"]
+__all__ = ["check_model", "check_prefect", "check_writable"]
 
 _TIMEOUT = 5.0
+
+
+def check_model(folder: Path, params: Path) -> None:
+    """See that the model which `model:` in `params` names is there; whether it answers is a step's work.
+
+    Raises
+    ------
+    ParamsError
+        If a file of it is missing.
+    """
+    for name in ("spec.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise ParamsError(
+                f"{folder}: no {name} here; name your model's folder under `model:` in {params}, "
+                "or let `dvc repro` train the one of a shipped audit"
+            )
 
 
 def check_prefect() -> None:

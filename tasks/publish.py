@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import task
@@ -30,6 +31,10 @@ def publish_audit(
         context.params.model_dump(mode="json"), context.data_digests,
         root=context.root, approve=context.params.gate,
     )  # fmt: skip
-    facts = run_facts(context.root) | {"seconds": round(time.time() - started, 1), "mlflow": tracked}
+    facts = run_facts(context.root) | {
+        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - started, 1),
+        "mlflow": tracked,
+    }
     for folder in records.values():
         (folder / "run.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -38,9 +38,18 @@ def read_digests(params: Params, folder: Path) -> dict[str, str]:
         if rows == 0:
             raise DataError(f"{file}: the split {split!r} is empty; an audit needs pictures")
     needing = [rule.measurement for rule in params.policy.rules if rule.measurement.startswith(NEEDS_MASKS)]
-    if needing and "mask" not in pq.read_schema(folder / f"{data.eval}.parquet").names:
+    lacking = _lacking_masks(folder / f"{data.eval}.parquet") if needing else ""
+    if lacking:
         raise ParamsError(
-            f"the rule on {needing[0]} needs masks, and the split {data.eval!r} has no column 'mask'; "
+            f"the rule on {needing[0]} needs masks, and the split {data.eval!r} has {lacking}; "
             "add masks to its manifest or drop the rule"
         )
     return digests
+
+
+def _lacking_masks(manifest: Path) -> str:
+    """What a manifest lacks in masks, in words; "" where every picture has one."""
+    if "mask" not in pq.read_schema(manifest).names:
+        return "no column 'mask'"
+    without = pq.read_table(manifest, columns=["mask"])["mask"].null_count
+    return f"{without} pictures without one" if without else ""
