@@ -197,8 +197,10 @@ def _figure(value: float | None) -> str:
         return "–"
     value += 0.0  # no minus before zero
     size = abs(value)
-    if 0 < size < 0.001:
+    if 0 < size < 0.0001:
         text = f"{value:.1e}"
+    elif 0 < size < 0.001:
+        text = f"{value:.4f}"
     elif size >= 1000:
         text = f"{value:,.0f}"
     else:
