@@ -67,9 +67,12 @@ def test_threads_share_it(stream: type[io.StringIO]) -> None:
 
 def test_a_closed_stream_stops_no_audit() -> None:
     out = io.StringIO()
+    done = False
     with Progress(out) as progress:
         out.close()
         progress.finish("step", "before", hit=True)
+        done = True
+    assert done
 
 
 def test_the_display_is_closed_by_an_error() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,14 +11,6 @@ from candling.vision.training import Schedule, augment, train
 
 SPEC = ModelSpec("residual_cnn", ("rows", "columns"), (16, 16), arguments={"widths": [6, 8]})
 SHORT = Schedule(steps=6, batch=16)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def stripes(count: int = 64, seed: int = 0) -> tuple[Tensor, Tensor]:
