@@ -85,7 +85,7 @@ def conclude(context: Context, examination: Examination) -> Conclusion:
     """Wait for a subject's steps and decide; a step that failed is written down, never passed over."""
     done: list[Stored] = []
     errors: list[StepError] = []
-    digests = {f"data.{split}": digest for split, digest in context.data_digests.items()}
+    digests = {f"data.{split}": digest for split, digest in context.dataset.digests.items()}
     model: Path | None = None
     for step, future in examination.steps.items():
         future.wait()

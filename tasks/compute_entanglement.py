@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import task
 
-from tasks.context import Context, Tick, run_step, write_findings
+from tasks.context import Context, Tick, write_findings
+from tasks.examine import examine
 from tasks.load_model import Subject
 from tasks.store import Stored
+
+if TYPE_CHECKING:
+    from candling.models import Classifier
 
 __all__ = ["compute_matrix"]
 
@@ -18,16 +23,15 @@ def compute_matrix(context: Context, subject: Subject, prototypes: Stored) -> St
     """The directed class × class matrix with intervals over seeds."""
     data = context.params.data
 
-    def compute(out: Path, tick: Tick) -> None:
+    def look(model: Classifier, out: Path, tick: Tick) -> None:
         from safetensors.torch import load_file
 
-        from candling.data import read_split
-        from candling.models import load_model, logits
+        from candling.models import logits
         from candling.vision.entanglement import entanglement
         from tasks.measuring import measurement
 
         rows = load_file(prototypes.path / "prototypes.safetensors")
-        natural = logits(load_model(subject.folder), read_split(context.data, data.eval, data.classes).images)
+        natural = logits(model, context.dataset.read(data.eval).images)
         found = entanglement(rows["logits"], rows["classes"], natural)
         measurements = [
             measurement("entanglement.directed", estimate, {"from": data.classes[c], "to": data.classes[k]})
@@ -47,7 +51,7 @@ def compute_matrix(context: Context, subject: Subject, prototypes: Stored) -> St
             )
         write_findings(out, measurements, notes=notes)
 
-    inputs = {"model": subject.digest, "prototypes": prototypes.digest,
-              "data": context.data_digests[data.eval], "eval": data.eval,
-              "classes": data.classes}  # fmt: skip
-    return run_step(context, "compute entanglement", subject.name, inputs, compute, module=__name__)
+    return examine(
+        context, "compute entanglement", subject, [data.eval], look,
+        module=__name__, prototypes=prototypes.digest,
+    )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from candling.audit.record import Artifact, Measurement
 from tasks.params import Params, read_params
-from tasks.read_data import read_digests
+from tasks.read_data import Dataset, read_digests
 from tasks.store import Store, Stored
 
 __all__ = ["Context", "Listener", "listener", "one_thread", "read_measurements", "run_step", "write_findings"]
@@ -49,7 +49,7 @@ class Context:
     root: Path
     params: Params
     file: Path
-    data_digests: Mapping[str, str]
+    dataset: Dataset
 
     @classmethod
     def of(cls, root: Path, file: Path) -> Context:
@@ -61,15 +61,12 @@ class Context:
             If params or data cannot be used.
         """
         params = read_params(file)
-        return cls(root, params, file, read_digests(params, root / params.data.folder))
+        folder = root / params.data.folder
+        return cls(root, params, file, Dataset(folder, params.data.classes, read_digests(params, folder)))
 
     @property
     def store(self) -> Store:
         return Store(self.root / ".candling" / "store")
-
-    @property
-    def data(self) -> Path:
-        return self.root / self.params.data.folder
 
     @property
     def report(self) -> Path:

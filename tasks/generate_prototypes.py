@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import task
 
-from tasks.context import Context, Tick, run_step, write_findings
+from tasks.context import Context, Tick, write_findings
+from tasks.examine import examine
 from tasks.load_model import Subject
 from tasks.store import Stored
+
+if TYPE_CHECKING:
+    from candling.models import Classifier
 
 __all__ = ["generate"]
 
@@ -18,13 +23,11 @@ def generate(context: Context, subject: Subject) -> Stored:
     """Prototypes with their probability under unseen transforms and their likeness to the object."""
     data, settings = context.params.data, context.params.prototypes
 
-    def compute(out: Path, tick: Tick) -> None:
+    def look(model: Classifier, out: Path, tick: Tick) -> None:
         import numpy as np
         import torch
         from safetensors.torch import save_file
 
-        from candling.data import read_split
-        from candling.models import load_model
         from candling.statistics import bootstrap, mean
         from candling.vision.prototypes import (
             PrototypeSettings,
@@ -34,13 +37,13 @@ def generate(context: Context, subject: Subject) -> Stored:
         )
         from tasks.measuring import measurement, picture
 
-        model = load_model(subject.folder)
-        pictures = read_split(context.data, data.eval, data.classes)
+        pictures = context.dataset.read(data.eval)
+        engine = PrototypeSettings(**settings.model_dump(exclude_none=True))
         found = generate_prototypes(
             model,
             range(len(data.classes)),
             fit_prior(pictures.images, pictures.clean),
-            settings=PrototypeSettings(seeds=settings.seeds, steps=settings.steps),
+            settings=engine,
             progress=tick,
         )
         measurements, artifacts = [], []
@@ -79,9 +82,10 @@ def generate(context: Context, subject: Subject) -> Stored:
                     )  # fmt: skip
                 )
         save_file({"logits": found.logits, "classes": found.classes}, out / "prototypes.safetensors")
-        notes = {"prototypes.seeds": f"{settings.seeds} seeds a class, {settings.steps} steps"}
+        notes = {"prototypes.seeds": f"{engine.seeds} seeds a class, {engine.steps} steps"}
         write_findings(out, measurements, artifacts, notes)
 
-    inputs = {"model": subject.digest, "data": context.data_digests[data.eval], "eval": data.eval,
-              "classes": data.classes, "settings": settings.model_dump()}  # fmt: skip
-    return run_step(context, "generate prototypes", subject.name, inputs, compute, module=__name__)
+    return examine(
+        context, "generate prototypes", subject, [data.eval], look,
+        module=__name__, settings=settings.model_dump(),
+    )  # fmt: skip

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import task
 
-from tasks.context import Context, Tick, run_step, write_findings
+from tasks.context import Context, Tick, write_findings
+from tasks.examine import examine
 from tasks.load_model import Subject
 from tasks.store import Stored
+
+if TYPE_CHECKING:
+    from candling.models import Classifier
 
 __all__ = ["isolate_eval_set"]
 
@@ -19,25 +24,23 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
     data, settings = context.params.data, context.params.isolation
     expects = context.params.expects
 
-    def compute(out: Path, tick: Tick) -> None:
+    def look(model: Classifier, out: Path, tick: Tick) -> None:
         import torch
         from torch import Tensor
 
         from candling.audit.record import Measurement
-        from candling.data import read_split
-        from candling.models import load_model, logits
+        from candling.models import logits
         from candling.statistics import mean, ratio_of_means
         from candling.vision.isolation import evidence_share, faded, isolate, object_shapley
         from tasks.measuring import measurement, picture
         from tasks.pictures import donors_in_turn, stratified, unit
 
-        model = load_model(subject.folder)
-        everything = read_split(context.data, data.eval, data.classes)
+        everything = context.dataset.read(data.eval)
         sample = everything.take(stratified(everything, settings.images))
         images = unit(sample.images)
         donors = None
         if data.donors:
-            donors = donors_in_turn(read_split(context.data, data.donors, data.classes))
+            donors = donors_in_turn(context.dataset.read(data.donors))
         found = isolate(
             model, images, donors=donors, donors_per_image=settings.donors_per_image,
             side=settings.side, stride=settings.stride, progress=tick,
@@ -134,11 +137,10 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
         }
         write_findings(out, measurements, artifacts, notes)
 
-    splits = [data.eval, *([data.donors] if data.donors else [])]
-    inputs = {"model": subject.digest, "data": [context.data_digests[split] for split in splits],
-              "splits": splits, "classes": data.classes, "parts": data.parts, "expects": expects,
-              "settings": settings.model_dump()}  # fmt: skip
-    return run_step(context, "isolate features", subject.name, inputs, compute, module=__name__)
+    return examine(
+        context, "isolate features", subject, [data.eval, data.donors], look,
+        module=__name__, parts=data.parts, expects=expects, settings=settings.model_dump(),
+    )  # fmt: skip
 
 
 def _shown(groups: tuple[str, ...], count: int) -> list[int]:

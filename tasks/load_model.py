@@ -31,7 +31,6 @@ def load(context: Context, name: str, folder: Path) -> Subject:
     digest = model_digest(folder)
 
     def compute(out: Path, tick: Tick) -> None:
-        from candling.data import read_split
         from candling.models import load_model, logits
 
         model = load_model(folder)
@@ -40,7 +39,7 @@ def load(context: Context, name: str, folder: Path) -> Subject:
                 f"{folder}: the model's classes {model.classes} are not those of the audit, "
                 f"{context.params.data.classes}"
             )
-        pictures = read_split(context.data, context.params.data.eval, model.classes)
+        pictures = context.dataset.read(context.params.data.eval)
         if pictures.images.shape[2:] != model.spec.image_size:
             raise ModelError(
                 f"{folder}: the model takes {model.spec.image_size} pixels, "
@@ -49,7 +48,7 @@ def load(context: Context, name: str, folder: Path) -> Subject:
         logits(model, pictures.images[:64])
         shutil.copytree(folder, out / "model")
 
-    inputs = {"model": digest, "data": context.data_digests[context.params.data.eval],
+    inputs = {"model": digest, "data": context.dataset.digests[context.params.data.eval],
               "eval": context.params.data.eval, "classes": context.params.data.classes}  # fmt: skip
     stored = run_step(context, "load model", name, inputs, compute, module=__name__)
     return Subject(name, stored.path / "model", digest)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import task
 
-from tasks.context import Context, Tick, run_step, write_findings
+from tasks.context import Context, Tick, write_findings
+from tasks.examine import examine
 from tasks.load_model import Subject
 from tasks.store import Stored
+
+if TYPE_CHECKING:
+    from candling.models import Classifier
 
 __all__ = ["measure"]
 
@@ -18,19 +23,16 @@ def measure(context: Context, subject: Subject) -> Stored:
     """Accuracy on the eval set, on data drawn like the training data, and of the worst group."""
     data = context.params.data
 
-    def compute(out: Path, tick: Tick) -> None:
+    def look(model: Classifier, out: Path, tick: Tick) -> None:
         import numpy as np
         import pandas as pd
 
-        from candling.data import read_split
-        from candling.models import load_model, logits
+        from candling.models import logits
         from candling.statistics import proportion
         from tasks.measuring import measurement
 
-        model = load_model(subject.folder)
-
         def correct(split: str) -> tuple[pd.Series, tuple[str, ...]]:
-            pictures = read_split(context.data, split, data.classes)
+            pictures = context.dataset.read(split)
             right = (logits(model, pictures.images).argmax(1) == pictures.labels).numpy()
             return pd.Series(np.asarray(right)), pictures.groups
 
@@ -52,7 +54,5 @@ def measure(context: Context, subject: Subject) -> Stored:
             measurements.append(measurement("accuracy.like_train", proportion(int(right.sum()), len(right))))
         write_findings(out, measurements)
 
-    splits = [data.eval, *([data.like_train] if data.like_train else [])]
-    inputs = {"model": subject.digest, "data": [context.data_digests[split] for split in splits],
-              "splits": splits, "classes": data.classes}  # fmt: skip
-    return run_step(context, "measure groups", subject.name, inputs, compute, module=__name__)
+    splits = [data.eval, data.like_train]
+    return examine(context, "measure groups", subject, splits, look, module=__name__)

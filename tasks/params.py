@@ -44,12 +44,14 @@ class DataParams(Section):
 
 
 class ScheduleParams(Section):
+    """What is not given is as in `candling.vision.training.Schedule`."""
+
     steps: Count
-    batch: Count = 64
-    optimiser: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    l1: Annotated[float, Field(ge=0)] = 0.0
+    batch: Count | None = None
+    optimiser: Literal["adamw", "sgd"] | None = None
+    learning_rate: Annotated[float | None, Field(gt=0)] = None
+    weight_decay: Annotated[float | None, Field(ge=0)] = None
+    l1: Annotated[float | None, Field(ge=0)] = None
 
 
 class TrainParams(Section):
@@ -72,8 +74,10 @@ class RetrainParams(Section):
 
 
 class PrototypeParams(Section):
-    seeds: Count = 8
-    steps: Count = 160
+    """What is not given is as in `candling.vision.prototypes.PrototypeSettings`."""
+
+    seeds: Count | None = None
+    steps: Count | None = None
 
 
 class IsolationParams(Section):

@@ -28,7 +28,7 @@ def publish_audit(
     """One MLflow run a subject; `run.json` beside each record holds times, host and tracking ids."""
     tracked = publish(
         context.params.name, records, verdicts, models, context.report / "report.html",
-        context.params.model_dump(mode="json"), context.data_digests,
+        context.params.model_dump(mode="json"), context.dataset.digests,
         root=context.root, approve=context.params.gate,
     )  # fmt: skip
     facts = run_facts(context.root) | {

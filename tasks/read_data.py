@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
@@ -10,7 +15,35 @@ from candling.data import split_digest
 from candling.errors import DataError, ParamsError
 from tasks.params import Params
 
-__all__ = ["read_digests"]
+if TYPE_CHECKING:
+    from candling.data import Pictures
+
+__all__ = ["Dataset", "read_digests"]
+
+_reading = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The splits that an audit reads: where they lie, their class names and the digest of each."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    digests: Mapping[str, str]
+
+    def read(self, split: str) -> Pictures:
+        """The pictures of a split, decoded once a process however many steps ask for them."""
+        # Two steps that ask at once should not both decode.
+        with _reading:
+            return _read(self.folder, split, self.classes, self.digests[split])
+
+
+@lru_cache(maxsize=8)
+def _read(folder: Path, split: str, classes: tuple[str, ...], digest: str) -> Pictures:
+    from candling.data import read_split
+
+    return read_split(folder, split, classes)
+
 
 NEEDS_MASKS = ("object_evidence.", "background.", "counterfactual.")
 

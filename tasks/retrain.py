@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import task
 
@@ -18,20 +19,21 @@ from tasks.context import Context, Tick, run_step
 from tasks.load_model import Subject
 from tasks.params import Params, ScheduleParams, read_params
 
+if TYPE_CHECKING:
+    from candling.data import Pictures
+
 __all__ = ["retrain"]
 
 
 def fit(
     params: Params,
-    root: Path,
-    split: str,
+    pictures: Pictures,
     schedule: ScheduleParams,
     start: Path | None,
     out: Path,
     tick: Tick,
 ) -> None:
-    """Train on `split`, going on from the model in `start` or from fresh weights, and save to `out`."""
-    from candling.data import read_split
+    """Train on `pictures`, going on from the model in `start` or from fresh weights, and save to `out`."""
     from candling.models import ModelSpec, build_model, load_model, save_model
     from candling.vision.training import Schedule, train
 
@@ -44,12 +46,11 @@ def fit(
             "residual_cnn", params.data.classes, params.train.image_size, dict(params.train.arguments)
         )
         model = build_model(spec, seed=params.seed)
-    pictures = read_split(root / params.data.folder, split, params.data.classes)
     train(
         model,
         pictures.images,
         pictures.labels,
-        Schedule(**schedule.model_dump()),
+        Schedule(**schedule.model_dump(exclude_none=True)),
         seed=params.seed,
         progress=tick,
     )
@@ -69,9 +70,9 @@ def retrain(context: Context, name: str, split: str, start: Subject) -> Subject:
 
     def compute(out: Path, tick: Tick) -> None:
         folder = start.folder if going_on else None
-        fit(params, context.root, split, settings.schedule, folder, out / "model", tick)
+        fit(params, context.dataset.read(split), settings.schedule, folder, out / "model", tick)
 
-    inputs = {"start": start.digest if going_on else "scratch", "data": context.data_digests[split],
+    inputs = {"start": start.digest if going_on else "scratch", "data": context.dataset.digests[split],
               "split": split, "classes": params.data.classes, "seed": params.seed,
               "train": params.train.model_dump() if params.train and not going_on else None,
               "schedule": settings.schedule.model_dump()}  # fmt: skip
@@ -82,6 +83,7 @@ def retrain(context: Context, name: str, split: str, start: Subject) -> Subject:
 def main(file: Path) -> None:
     """The DVC stage `train`."""
     from candling.cli.progress import Progress
+    from candling.data import read_split
     from tasks.context import one_thread
 
     params = read_params(file)
@@ -91,9 +93,10 @@ def main(file: Path) -> None:
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     with Progress() as progress, one_thread():
+        pictures = read_split(root / params.data.folder, params.train.split, params.data.classes)
         progress.start("train", params.first_subject, params.train.schedule.steps)
         fit(
-            params, root, params.train.split, params.train.schedule, None, part,
+            params, pictures, params.train.schedule, None, part,
             lambda done, total: progress.advance("train", params.first_subject, done, total),
         )  # fmt: skip
         progress.finish("train", params.first_subject, hit=False)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["sources_digest"]
+__all__ = ["edited", "sources_digest"]
 
 _OURS = ("candling", "tasks", "flows")
 
@@ -27,6 +27,26 @@ def sources_digest(module: str, root: Path) -> str:
     root
         The folder in which `candling`, `tasks` and `flows` lie.
     """
+    total = hashlib.sha256()
+    for name, file in sorted(_reached(module, root).items()):
+        total.update(f"{name} {_read(name, file)[0]}\n".encode())
+    return total.hexdigest()
+
+
+def edited(module: str, root: Path) -> list[str]:
+    """Modules that `module` reaches whose files in the checkout are not what they were at this import.
+
+    What a process has imported stays as it was, so a result of such a module belongs to no digest.
+    """
+    return [
+        name
+        for name, file in _reached(module, root).items()
+        if file in _AT_IMPORT and _AT_IMPORT[file] != _sha256(file)
+    ]
+
+
+def _reached(module: str, root: Path) -> dict[str, Path]:
+    """Files of `module` and of all repository modules that it imports, by name."""
     if _file(module, root) is None:
         raise ValueError(f"{module!r} is not a module of {root}")
     files: dict[str, Path] = {}
@@ -43,10 +63,7 @@ def sources_digest(module: str, root: Path) -> str:
         if file is not None:
             files[name] = file
             waiting.extend(_read(name, file)[1])
-    total = hashlib.sha256()
-    for name in sorted(files):
-        total.update(f"{name} {_read(name, files[name])[0]}\n".encode())
-    return total.hexdigest()
+    return files
 
 
 def _file(name: str, root: Path) -> Path | None:
@@ -64,6 +81,10 @@ def _file(name: str, root: Path) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _read(name: str, file: Path) -> tuple[str, tuple[str, ...]]:
@@ -94,3 +115,7 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
             # Perhaps a submodule, perhaps an object; `_file` finds out.
             for alias in node.names:
                 yield f"{base}.{alias.name}"
+
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+_AT_IMPORT = {file: _sha256(file) for package in _OURS for file in (_CHECKOUT / package).rglob("*.py")}

@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from candling.errors import ServiceError
 from tasks.environment import processor_kind, versions
-from tasks.sources import sources_digest
+from tasks.sources import edited, sources_digest
 
 __all__ = ["JSON", "Store", "Stored"]
 
@@ -82,7 +82,7 @@ class Store:
         Raises
         ------
         ServiceError
-            If the store cannot be written.
+            If the store cannot be written, or the sources were edited while the process ran.
         """
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
             raise ValueError(f"step {name!r} cannot name a folder")
@@ -100,7 +100,17 @@ class Store:
                 digest = self._find(path, key)
             if digest is not None:
                 return Stored(name, path, key, digest, hit=True)
-            digest = self._compute(path, key, determined, compute)
+
+            def compute_unedited(folder: Path) -> None:
+                compute(folder)
+                changed = edited(module, self.sources)
+                if changed:
+                    raise ServiceError(
+                        f"{changed[0]} was edited after this process started, so what the step {name!r} "
+                        "computed belongs to no version of it; run again"
+                    )
+
+            digest = self._compute(path, key, determined, compute_unedited)
             return Stored(name, path, key, digest, hit=False)
 
     def _find(self, path: Path, key: str) -> str | None:

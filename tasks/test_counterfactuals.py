@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import task
 
-from tasks.context import Context, Tick, run_step, write_findings
+from tasks.context import Context, Tick, write_findings
+from tasks.examine import examine
 from tasks.load_model import Subject
 from tasks.store import Stored
+
+if TYPE_CHECKING:
+    from candling.models import Classifier
 
 __all__ = ["test_background"]
 
@@ -18,11 +23,10 @@ def test_background(context: Context, subject: Subject) -> Stored:
     """Swap backgrounds, remove the object, remove the background; count what the prediction follows."""
     data, settings = context.params.data, context.params.counterfactuals
 
-    def compute(out: Path, tick: Tick) -> None:
+    def look(model: Classifier, out: Path, tick: Tick) -> None:
         import torch
 
-        from candling.data import read_split
-        from candling.models import load_model, logits
+        from candling.models import logits
         from candling.statistics import proportion
         from candling.vision.counterfactuals import (
             associated_backgrounds,
@@ -32,8 +36,7 @@ def test_background(context: Context, subject: Subject) -> Stored:
         from tasks.measuring import measurement, picture
         from tasks.pictures import unit
 
-        model = load_model(subject.folder)
-        pictures = read_split(context.data, data.eval, data.classes)
+        pictures = context.dataset.read(data.eval)
         ids = ("background.follow_rate", "background.placebo_rate")
         if pictures.masks is None or data.donors is None or data.train is None:
             lacking = [
@@ -50,8 +53,8 @@ def test_background(context: Context, subject: Subject) -> Stored:
                 out, [measurement(id, None, note=note) for id in ids], notes={"counterfactuals": note}
             )
             return
-        donors = read_split(context.data, data.donors, data.classes)
-        history = read_split(context.data, data.train, data.classes)
+        donors = context.dataset.read(data.donors)
+        history = context.dataset.read(data.train)
         came_with = associated_backgrounds(history.labels.tolist(), history.environments)
         each = settings.images // len(data.classes)
 
@@ -134,7 +137,7 @@ def test_background(context: Context, subject: Subject) -> Stored:
         }
         write_findings(out, measurements, artifacts, notes)
 
-    splits = [s for s in (data.eval, data.donors, data.train) if s]
-    inputs = {"model": subject.digest, "data": [context.data_digests[split] for split in splits],
-              "splits": splits, "classes": data.classes, "settings": settings.model_dump()}  # fmt: skip
-    return run_step(context, "test counterfactuals", subject.name, inputs, compute, module=__name__)
+    return examine(
+        context, "test counterfactuals", subject, [data.eval, data.donors, data.train], look,
+        module=__name__, settings=settings.model_dump(),
+    )  # fmt: skip

@@ -86,7 +86,7 @@ def isolate(
     donors_per_image: int = 4,
     side: int = 24,
     stride: int = 16,
-    batch: int = 128,
+    batch: int = 64,
     progress: Progress | None = None,
 ) -> Isolation:
     """Evidence maps of all classes for each image.
@@ -102,6 +102,8 @@ def isolate(
         donors sorted by kind are used evenly. None: a blur of the image itself.
     side, stride
         Of the windows, in pixels.
+    batch
+        Images evaluated at a time; on processors small batches stay in the cache.
     """
     count, _, height, width = images.shape
     windows = windows_of((height, width), side, stride)
@@ -167,7 +169,7 @@ def object_shapley(
     donors: Tensor,
     *,
     donors_per_image: int = 8,
-    batch: int = 128,
+    batch: int = 64,
 ) -> Tensor:
     """Two-player Shapley values of object and background for the log-odds of the label.
 

@@ -52,12 +52,15 @@ class Prior:
 class PrototypeSettings:
     """How to optimise.
 
-    `learning_rate` is in radians of phase; `contrast` multiplies the magnitudes measured on the data;
-    `jitter` is in parts of the side, `scale` a relative range, `rotate` degrees.
+    Each row starts from the one of `starts` draws that climbed highest in `heat` steps and climbs for
+    `steps` more. `learning_rate` is in radians of phase; `contrast` multiplies the magnitudes measured on
+    the data; `jitter` is in parts of the side, `scale` a relative range, `rotate` degrees.
     """
 
     seeds: int = 8
     steps: int = 160
+    starts: int = 8
+    heat: int = 8
     learning_rate: float = 0.15
     contrast: float = 0.7
     jitter: float = 0.06
@@ -165,15 +168,53 @@ def unseen_transforms(images: Tensor, generator: torch.Generator) -> list[Tensor
     ]
 
 
+def _climb(
+    model: nn.Module,
+    phases: Tensor,
+    moves: Tensor,
+    target: Tensor,
+    prior: Prior,
+    settings: PrototypeSettings,
+    *,
+    decay: bool,
+    tick: Callable[[int], None],
+) -> tuple[Tensor, Tensor]:
+    """Climb the target's logit from `phases` (R, 3, H, W // 2 + 1) under `moves` (steps, R, 4).
+
+    Returns the phases and the logits (R,) of the last step, as seen through its transforms.
+    """
+    phases = phases.clone().requires_grad_()
+    optimiser = torch.optim.Adam([phases], lr=settings.learning_rate, betas=(0.9, 0.99))
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, len(moves))
+    score = torch.zeros(len(phases))
+    for move in moves:
+        images = _affine(_render(phases, prior, settings.contrast), move, settings)
+        score = model(images.contiguous(memory_format=torch.channels_last)).gather(1, target[:, None])[:, 0]
+        gradient = torch.autograd.grad(-score.sum(), phases)[0] if score.requires_grad else None
+        if gradient is None or not torch.isfinite(gradient).all():
+            raise ModelError("the gradient of a class logit is NaN or does not reach the input")
+        phases.grad = gradient
+        optimiser.step()
+        if decay:
+            rate.step()
+        tick(len(phases))
+    return phases.detach(), score.detach()
+
+
 def generate_prototypes(
     model: nn.Module,
     classes: Sequence[int],
     prior: Prior,
     *,
     settings: PrototypeSettings | None = None,
+    batch: int = 32,
     progress: Progress | None = None,
 ) -> Prototypes:
-    """Optimise `settings.seeds` prototypes for each class, all rows in one batch.
+    """Optimise `settings.seeds` prototypes for each class, `batch` rows at a time.
+
+    Each row first runs heats: `settings.starts` draws climb for `settings.heat` steps and the highest goes
+    on. A network that knows few backgrounds answers many pictures with no unit at all, and from there no
+    gradient leads anywhere; a climb that got away is seen to within a few steps.
 
     Parameters
     ----------
@@ -183,6 +224,10 @@ def generate_prototypes(
         Logits to maximise.
     prior
         Statistics of the data, which also give the size (`fit_prior`).
+    batch
+        Images in memory at a time; the result does not depend on it beyond rounding.
+    progress
+        Told of forward and backward passes done, in images, and of how many there will be.
 
     Raises
     ------
@@ -192,38 +237,47 @@ def generate_prototypes(
     settings = settings or PrototypeSettings()
     rows = [(int(c), s) for c in classes for s in range(settings.seeds)]
     height, width = prior.mean.shape[1:]
-    start, draws = [], []
-    for row in rows:
-        generator = row_generator("prototype", *row)
-        start.append(2 * torch.pi * torch.rand(3, height, width // 2 + 1, generator=generator))
-        draws.append(2 * torch.rand(settings.steps, 4, generator=generator) - 1)
     device = next(model.parameters(), prior.mean).device
     prior = Prior(prior.mean.to(device), prior.colours.to(device), prior.spectrum.to(device))
-    phases = torch.stack(start).to(device).requires_grad_()
-    moves = torch.stack(draws, 1).to(device)
-    target = torch.tensor([c for c, _ in rows], device=device)
-    optimiser = torch.optim.Adam([phases], lr=settings.learning_rate, betas=(0.9, 0.99))
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+    shape, starts, heat = (3, height, width // 2 + 1), settings.starts, settings.heat
+    total, done = len(rows) * ((starts * heat if starts > 1 else 0) + settings.steps), 0
+
+    def tick(images: int) -> None:
+        nonlocal done
+        done += images
+        if progress is not None:
+            progress(done, total)
+
+    def in_batches(phases: Tensor, moves: Tensor, target: Tensor, *, decay: bool) -> tuple[Tensor, Tensor]:
+        parts = [
+            _climb(
+                model, phases[i : i + batch].to(device), moves[:, i : i + batch].to(device),
+                target[i : i + batch].to(device), prior, settings, decay=decay, tick=tick,
+            )
+            for i in range(0, len(phases), batch)
+        ]  # fmt: skip
+        return torch.cat([p for p, _ in parts]), torch.cat([s for _, s in parts])
+
+    target = torch.tensor([c for c, _ in rows])
+    chosen, draws = [], []
     with evaluating(model):
-        for step in range(settings.steps):
-            images = _render(phases, prior, settings.contrast)
-            moved = _affine(images, moves[step], settings).contiguous(memory_format=torch.channels_last)
-            score = model(moved).gather(1, target[:, None]).sum()
-            gradient = torch.autograd.grad(-score, phases)[0] if score.requires_grad else None
-            if gradient is None or not torch.isfinite(gradient).all():
-                raise ModelError("the gradient of a class logit is NaN or does not reach the input")
-            phases.grad = gradient
-            optimiser.step()
-            decay.step()
-            if progress is not None:
-                progress(step + 1, settings.steps)
-        final = _render(phases.detach(), prior, settings.contrast)
+        for i, row in enumerate(rows):
+            generator = row_generator("prototype", *row)
+            phases = 2 * torch.pi * torch.rand(starts, *shape, generator=generator)
+            if starts > 1:
+                moves = 2 * torch.rand(heat, starts, 4, generator=generator) - 1
+                phases, score = in_batches(phases, moves, target[i].expand(starts), decay=False)
+                phases = phases[score.argmax()][None]
+            chosen.append(phases.cpu())
+            draws.append(2 * torch.rand(settings.steps, 4, generator=generator) - 1)
+        phases, _ = in_batches(torch.cat(chosen), torch.stack(draws, 1), target, decay=True)
+        final = _render(phases, prior, settings.contrast)
     views = unseen_transforms(final, row_generator("unseen transforms"))
-    column = target[:, None]
+    column = target[:, None].to(device)
     probability = torch.cat([logits(model, view).softmax(1).gather(1, column) for view in views], 1)
     return Prototypes(
         images=final.cpu(),
-        classes=target.cpu(),
+        classes=target,
         seeds=torch.tensor([s for _, s in rows]),
         logits=logits(model, final).cpu(),
         probability=probability.cpu(),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import multiprocessing
@@ -16,6 +17,7 @@ import pytest
 
 import tasks.store
 from candling.errors import ServiceError
+from tasks import sources
 from tasks.store import Store, Stored
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,6 +118,22 @@ def test_key_follows_sources(store: Store, checkout: Path) -> None:
     assert step(store).key == key
     (checkout / "tasks" / "helper.py").write_text("def double(x):\n    return x + x\n")
     assert step(store).key != key
+
+
+def test_nothing_is_kept_of_sources_edited_meanwhile(
+    store: Store, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = checkout / "tasks" / "helper.py"
+    monkeypatch.setitem(sources._AT_IMPORT, helper, hashlib.sha256(helper.read_bytes()).hexdigest())
+    step(store, {"seed": 1})
+
+    def edit(folder: Path) -> None:
+        write(folder)
+        helper.write_text("def double(x):\n    return x + x\n")
+
+    with pytest.raises(ServiceError, match=r"tasks\.helper was edited after this process started"):
+        step(store, {"seed": 2}, edit)
+    assert len(left(store)) == 1
 
 
 def test_key_follows_inputs_not_their_order(store: Store) -> None:

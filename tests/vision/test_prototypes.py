@@ -103,6 +103,28 @@ def test_pictures_without_colour_have_a_prior() -> None:
 # --- generate_prototypes -----------------------------------------------------------------------
 
 
+class Asleep(nn.Module):
+    """Logit 1 falls as red rises, to a plateau without gradient; beyond a ridge of green it climbs freely."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        green = images[:, 1].mean((1, 2)) - images[:, 0].mean((1, 2))
+        climbs = 40 * F.relu(green - 0.01)
+        return torch.stack([torch.zeros_like(green), climbs - 0.1], 1)
+
+
+def test_a_start_without_gradient_is_left_for_one_that_climbs(prior: Prior) -> None:
+    alone = replace(SHORT, seeds=12, steps=40, starts=1)
+    stuck = generate_prototypes(Asleep(), [1], prior, settings=alone).logits[:, 1]
+    assert (stuck < 0).any(), "the case shows nothing if no start is without gradient"
+    found = generate_prototypes(Asleep(), [1], prior, settings=replace(alone, starts=8))
+    assert (found.logits[:, 1] > stuck.max() / 2).all()
+    assert len({tuple(row.flatten().tolist()) for row in found.images}) == 12
+
+
 def test_a_classifier_of_colours_gets_its_colours(prior: Prior) -> None:
     model = ReadsColour()
     found = generate_prototypes(model, [0, 2], prior, settings=PrototypeSettings(seeds=3, steps=50))
@@ -173,7 +195,10 @@ def test_row_generators_differ_by_what_they_are() -> None:
 def test_progress(prior: Prior) -> None:
     seen: list[tuple[int, int]] = []
     generate_prototypes(network(), [1], prior, settings=SHORT, progress=lambda *step: seen.append(step))
-    assert seen == [(step, 15) for step in range(1, 16)]
+    # 8 starts climb 8 steps in each of two rows, then both rows climb 15.
+    total = 2 * 8 * 8 + 2 * 15
+    assert [done for done, _ in seen] == [*range(8, 129, 8), *range(130, total + 1, 2)]
+    assert {of for _, of in seen} == {total}
 
 
 @pytest.mark.parametrize("fails", [False, True])
