@@ -1,15 +1,32 @@
-"""Intervals for proportions and means; every 95% interval in candling comes from here."""
+"""Intervals for proportions and means; every 95% interval in candling comes from here.
+
+Rows that share a source (crops of one photograph, frames of one film) are one sample: where `sources` are
+given, whole sources are resampled, and an interval that counts is that of as many sources.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
-__all__ = ["Estimate", "bootstrap", "mean", "proportion", "ratio_of_means"]
+__all__ = [
+    "Estimate",
+    "bootstrap",
+    "effective_size",
+    "mean",
+    "proportion",
+    "ratio_of_means",
+    "resampled_sums",
+    "share",
+    "sums_by_source",
+    "wilson",
+]
 
 Array = NDArray[np.float64]
 
@@ -72,3 +89,80 @@ def ratio_of_means(numerator: Array, denominator: Array) -> Estimate:
     """Mean of `numerator` over mean of `denominator`, both (N,), rows resampled together."""
     pairs = np.stack([numerator, denominator], 1).astype(np.float64)
     return bootstrap(lambda sample: sample[..., 0].mean(1) / sample[..., 1].mean(1), pairs)
+
+
+def wilson(p: float, n: float, *, confidence: float = 0.95) -> tuple[float, float]:
+    """The Wilson score interval (Wilson 1927) of a share `p` seen in a sample worth `n` independent rows."""
+    z = float(norm.ppf((1 + confidence) / 2))
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    # At 0 and 1 an end is exact, but not in floating point.
+    return (0.0 if p == 0 else max(centre - half, 0.0)), (1.0 if p == 1 else min(centre + half, 1.0))
+
+
+def effective_size(sources: Sequence[Hashable]) -> float:
+    """How many independent rows N rows are worth whose sources are these, at the least.
+
+    Rows of one source count as if they were all alike: m_s rows from each source s are worth
+    (Σ m_s)² / Σ m_s² (Kish 1965). That is N where all sources differ, and 0 of no rows.
+    """
+    sizes = np.array(list(Counter(sources).values()), dtype=np.float64)
+    return float(sizes.sum() ** 2 / np.square(sizes).sum()) if len(sizes) else 0.0
+
+
+def share(
+    right: Array | NDArray[np.bool_], sources: Sequence[Hashable] | None = None, *, confidence: float = 0.95
+) -> Estimate:
+    """The share of (N,) true values with its Wilson interval.
+
+    Parameters
+    ----------
+    right
+        (N,), bool or 0 and 1.
+    sources
+        N, what each row was taken from; the interval is that of `effective_size` rows and `n` counts
+        sources. None: every row is a sample of its own.
+
+    Raises
+    ------
+    ValueError
+        If there are no rows.
+    """
+    right = np.asarray(right, dtype=np.float64)
+    if not len(right):
+        raise ValueError("a share needs at least one row")
+    if sources is None:
+        return proportion(int(right.sum()), len(right), confidence=confidence)
+    p = float(right.mean())
+    ends = wilson(p, effective_size(sources), confidence=confidence)
+    return Estimate(p, *ends, len(set(sources)))
+
+
+def sums_by_source(values: Array, sources: Sequence[Hashable]) -> Array:
+    """Sums (S, …) of `values` (N, …) over the rows of each source, sources in order of appearance."""
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) != len(sources):
+        raise ValueError(f"{len(values)} rows need as many sources, got {len(sources)}")
+    order = {source: row for row, source in enumerate(dict.fromkeys(sources))}
+    sums = np.zeros((len(order), *values.shape[1:]))
+    np.add.at(sums, [order[source] for source in sources], values)
+    return sums
+
+
+def resampled_sums(sums: Array, *, resamples: int = 2000, seed: int = 0) -> Array:
+    """Column sums (resamples, …) of rows (S, …) drawn with replacement, S a resample.
+
+    What a bootstrap of ratios, or of anything else that is made of sums, needs: it costs one matrix product
+    rather than a copy of every resample.
+    """
+    count = len(sums)
+    flat = np.asarray(sums, dtype=np.float64).reshape(count, -1)
+    generator = np.random.default_rng(seed)
+    out = np.empty((resamples, flat.shape[1]))
+    batch = max(1, 4_000_000 // count)
+    for start in range(0, resamples, batch):
+        rows = generator.integers(0, count, (min(batch, resamples - start), count))
+        offsets = count * np.arange(len(rows))[:, None]
+        drawn = np.bincount((rows + offsets).ravel(), minlength=rows.size).reshape(rows.shape)
+        out[start : start + len(rows)] = drawn @ flat
+    return out.reshape(resamples, *np.shape(sums)[1:])

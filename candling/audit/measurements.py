@@ -62,6 +62,77 @@ _TYPES = (
         "Sagawa et al. 2020 (arXiv 1911.08731); Wilson interval of that group, at 1 - 0.05/groups",
     ),
     MeasurementType(
+        "accuracy.class", "Accuracy of a class", "correct / images of the class",
+        *_PROPORTION, "higher", "Wilson 95% interval",
+    ),
+    MeasurementType(
+        "accuracy.slice", "Accuracy of a slice",
+        "correct / images of the slice, all that share a value of a column of the manifest",
+        *_PROPORTION, "higher", "Wilson 95% interval; images that share a source are one sample",
+    ),
+    MeasurementType(
+        "accuracy.worst_slice", "Accuracy of the worst slice", "min over slices of accuracy.slice",
+        *_PROPORTION, "higher", "Wilson interval of that slice, at 1 - 0.05/slices",
+    ),
+    MeasurementType(
+        "calibration.error", "Expected calibration error",
+        "Σ_b images_b / images · |accuracy_b - confidence_b| over bins b of equally many images, "
+        "less what chance adds to it",
+        *_PROPORTION, "lower",
+        "Guo et al. 2017 (arXiv 1706.04599), debiased after Kumar et al. 2019 (arXiv 1909.10155); "
+        "bootstrap over sources of images",
+    ),
+    MeasurementType(
+        "calibration.overconfidence", "Confidence above accuracy", "mean confidence - accuracy",
+        "difference of proportions", -1.0, 1.0, "neither",
+        "0 is neither too sure nor too modest; interval of a difference, Newcombe 1998",
+    ),
+    MeasurementType(
+        "calibration.bin_accuracy", "Accuracy of the images in a bin of confidence",
+        "correct / images of the bin", *_PROPORTION, "neither", "Wilson 95% interval",
+    ),
+    MeasurementType(
+        "calibration.bin_confidence", "Mean confidence of the images in a bin",
+        "mean over the bin of the predicted class's probability",
+        *_PROPORTION, "neither", "a description of the bin: no interval",
+    ),
+    MeasurementType(
+        "confusion.rate", "Images of one class predicted as another",
+        "images of class `from` predicted as `to` / images of class `from`",
+        *_PROPORTION, "lower", "Wilson 95% interval; from a class to itself it is the class's accuracy",
+    ),
+    MeasurementType(
+        "confusion.strongest_pair", "Strongest confusion of two classes",
+        "max over from≠to of confusion.rate",
+        *_PROPORTION, "lower", "Wilson interval of that pair, at 1 - 0.05/pairs",
+    ),
+    MeasurementType(
+        "robustness.accuracy", "Accuracy under a corruption",
+        "correct / images, all under the corruption at the severity; severity 0 is the clean image",
+        *_PROPORTION, "higher",
+        "Hendrycks & Dietterich 2019 (arXiv 1903.12261); Wilson 95% interval",
+    ),
+    MeasurementType(
+        "robustness.mean", "Accuracy that survives the usual corruptions",
+        "mean over corruptions and severities of robustness.accuracy / accuracy on the clean images",
+        *_RATIO, "higher",
+        "after Hendrycks & Dietterich 2019 (arXiv 1903.12261); bootstrap over sources of images",
+    ),
+    MeasurementType(
+        "robustness.worst", "Accuracy under the worst corruption",
+        "min over corruptions and severities of robustness.accuracy",
+        *_PROPORTION, "higher", "Wilson interval of that one, at 1 - 0.05/(corruptions · severities)",
+    ),
+    MeasurementType(
+        "data.quarantined", "Pictures that could not be read", "pictures quarantined / pictures listed",
+        *_PROPORTION, "lower", "a count of all pictures, not a sample: its interval is its value",
+    ),
+    MeasurementType(
+        "data.unmapped", "Pictures left out because their label is none of the classes",
+        "pictures with a label that is no class of the model / pictures listed",
+        *_PROPORTION, "lower", "a count of all pictures, not a sample: its interval is its value",
+    ),
+    MeasurementType(
         "background.follow_rate",
         "Conflict swaps that follow the background",
         "swaps predicted as the background's class / swaps whose background contradicts the object",

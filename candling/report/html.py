@@ -35,10 +35,19 @@ __all__ = ["render", "write_html"]
 _CHANCE = {"object_evidence.over_chance": 1.0, "object_evidence.part_over_area": 1.0}
 
 _MATRIX_LIMIT = 24  # a larger heat map cannot be read; the strongest pairs can
+_CONFUSION_LIMIT = 20
+_DENSE = 5  # with more columns than this the names above them are turned
 _PAIRS_LISTED = 40
+_CONFUSIONS_LISTED = 10
+_ROWS_OPEN = 12  # of classes or slices; the others are folded away
 _PROTOTYPES_OPEN = 4  # the first of each class in the record's order: nothing is picked
-_IMAGES_OPEN = 2
+_IMAGES_OPEN = 2  # of each group
+_UNGROUPED_OPEN = 6
 _RULES_ON_CARD = 6
+
+# A page is sent by mail and opened on phones. In characters of base64.
+_PAGE_ROOM = 7_500_000
+_PICTURE_ROOM = 1_500_000
 
 _WORDS = {
     "passed": "passed",
@@ -124,15 +133,23 @@ class _Row:
     cells: tuple[_Cell | None, ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Picture:
-    """A picture as a data: URI, or the words that stand in its place."""
+    """A picture as a data: URI, or the words that stand in its place.
 
-    source: str
-    problem: str
+    `rank` 0 is in view, 1 the first that is folded away, and so on: who gets room on the page first.
+    """
+
+    artifact: Artifact
+    folder: Path
     alt: str
     caption: str
     values: tuple[tuple[str, float], ...]
+    rank: int = 0
+    source: str = ""
+    problem: str = ""
+    no_room: bool = False
+    fine: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,23 +171,52 @@ class _HeatCell:
 @dataclass(frozen=True)
 class _Matrix:
     subject: _Subject
-    names: tuple[str, ...]
+    columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[_HeatCell | None, ...]], ...]
+    dense: bool = False
+    clean: Measurement | None = None
+
+    @property
+    def _unsure(self) -> list[bool]:
+        return [cell.measurement.status != "ok" for _, row in self.rows for cell in row if cell is not None]
+
+    @property
+    def none_sure(self) -> bool:
+        """Whether every cell tells too little: said once, not in each."""
+        return all(self._unsure)
+
+    @property
+    def some_unsure(self) -> bool:
+        return any(self._unsure) and not self.none_sure
 
 
 @dataclass(frozen=True)
-class _IsolationRow:
+class _Dot:
+    """A bin of a reliability diagram, in percent of its sides; y counts from the top."""
+
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    name: str
+    accuracy: Measurement
+    confidence: Measurement
+
+
+@dataclass(frozen=True)
+class _Specimen:
+    """One image; for each class that was looked at, each subject's picture."""
+
     image: str
-    target: str
     original: _Picture | None
-    pictures: tuple[_Picture | None, ...]
+    targets: tuple[tuple[str, tuple[_Picture | None, ...]], ...]
 
 
 @dataclass(frozen=True)
 class _IsolationGroup:
     name: str
-    shown: tuple[_IsolationRow, ...]
-    folded: tuple[_IsolationRow, ...]
+    shown: tuple[_Specimen, ...]
+    folded: tuple[_Specimen, ...]
 
 
 @dataclass(frozen=True)
@@ -256,8 +302,15 @@ def _exact(value: float | None) -> str:
     return "" if value is None else repr(value)
 
 
+def _chips(scope: Scope) -> list[tuple[str, str]]:
+    """A scope as pairs to read: a slice is named by its column."""
+    if set(scope) == {"slice", "value"}:
+        return [(scope["slice"], scope["value"])]
+    return list(scope.items())
+
+
 def _scope_line(scope: Scope) -> str:
-    return ", ".join(f"{key} {value}" for key, value in scope.items())
+    return ", ".join(f"{key} {value}" for key, value in _chips(scope))
 
 
 # -- Subjects and rules --------------------------------------------------------------------------
@@ -480,13 +533,36 @@ def _data_uri(data: bytes) -> str:
     return f"data:{media};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _picture(artifact: Artifact, subject: _Subject, what: str) -> _Picture:
-    try:
-        source, problem = _data_uri(_read_picture(artifact, subject.folder)), ""
-    except _NoPicture as error:
-        source, problem = "", str(error)
+def _is_fine(data: bytes) -> bool:
+    """Whether a picture has more pixels than the page gives it: then it is smoothed, not enlarged."""
+    # The width of a PNG is its first field; a JPEG is a photograph.
+    return not data.startswith(b"\x89PNG") or int.from_bytes(data[16:20], "big") > 192
+
+
+def _picture(artifact: Artifact, subject: _Subject, what: str, rank: int = 0) -> _Picture:
     alt = ": ".join(part for part in (f"{subject.name}, {what}", artifact.caption) if part)
-    return _Picture(source, problem, alt, artifact.caption, tuple(artifact.values.items()))
+    values = tuple(artifact.values.items())
+    return _Picture(artifact, subject.folder, alt, artifact.caption, values, rank)
+
+
+def _embed(pictures: Sequence[_Picture]) -> int:
+    """Read the pictures into the page, those in view first; returns how many found no room."""
+    room, left = _PAGE_ROOM, 0
+    for picture in sorted(pictures, key=lambda picture: picture.rank):
+        try:
+            data = _read_picture(picture.artifact, picture.folder)
+            source = _data_uri(data)
+        except _NoPicture as error:
+            picture.problem = str(error)
+            continue
+        if len(source) > min(room, _PICTURE_ROOM):
+            picture.problem = f"{len(data) / 1e3:,.0f} kB, not embedded: {picture.artifact.path}"
+            picture.no_room = True
+            left += 1
+            continue
+        picture.source, picture.fine = source, _is_fine(data)
+        room -= len(source)
+    return left
 
 
 def _artifacts(subject: _Subject, section: str) -> Iterator[Artifact]:
@@ -501,7 +577,8 @@ def _galleries(subjects: Sequence[_Subject]) -> list[_Gallery]:
             name = artifact.scope.get("class", "")
             what = f"prototype of {_scope_line(artifact.scope)}"
             pictures = found.setdefault(name, {}).setdefault(subject.index, [])
-            pictures.append(_picture(artifact, subject, what))
+            rank = max(0, len(pictures) + 1 - _PROTOTYPES_OPEN)
+            pictures.append(_picture(artifact, subject, what, rank))
     return [
         _Gallery(
             name,
@@ -513,37 +590,54 @@ def _galleries(subjects: Sequence[_Subject]) -> list[_Gallery]:
 
 
 def _isolation(subjects: Sequence[_Subject]) -> list[_IsolationGroup]:
-    """The same image and class in one row, its original first, rows gathered by group."""
-    originals: dict[str, _Picture] = {}
-    maps: dict[tuple[str, str], dict[int, _Picture]] = {}
-    groups: dict[str, dict[tuple[str, str], None]] = {}
+    """One specimen an image, its original first, images gathered by group."""
+    originals: dict[str, tuple[_Subject, Artifact]] = {}
+    maps: dict[str, dict[str, dict[int, Artifact]]] = {}
+    groups: dict[str, dict[str, None]] = {}
     for subject in subjects:
         for artifact in _artifacts(subject, "isolation"):
             image = artifact.scope.get("image", artifact.path)
             if artifact.scope.get("view") == "original":
-                if image not in originals or originals[image].problem:
-                    originals[image] = _picture(artifact, subject, f"original image {image}")
+                # Of copies that several subjects wrote, one that is there.
+                if image not in originals or not _is_there(*originals[image]):
+                    originals[image] = (subject, artifact)
                 continue
-            key = (image, artifact.scope.get("class", ""))
-            what = f"what the prediction of {key[1]} uses in image {image}"
-            maps.setdefault(key, {})[subject.index] = _picture(artifact, subject, what)
-            groups.setdefault(artifact.scope.get("group", ""), {})[key] = None
+            target = artifact.scope.get("class", "")
+            maps.setdefault(image, {}).setdefault(target, {})[subject.index] = artifact
+            groups.setdefault(artifact.scope.get("group", ""), {})[image] = None
     return [
-        _isolation_group(name, subjects, [(*key, originals, maps[key]) for key in keys])
-        for name, keys in groups.items()
+        _isolation_group(name, subjects, [(image, originals.get(image), maps[image]) for image in images])
+        for name, images in groups.items()
     ]
+
+
+def _is_there(subject: _Subject, artifact: Artifact) -> bool:
+    try:
+        _read_picture(artifact, subject.folder)
+    except _NoPicture:
+        return False
+    return True
 
 
 def _isolation_group(
     name: str,
     subjects: Sequence[_Subject],
-    found: Sequence[tuple[str, str, dict[str, _Picture], dict[int, _Picture]]],
+    found: Sequence[tuple[str, tuple[_Subject, Artifact] | None, dict[str, dict[int, Artifact]]]],
 ) -> _IsolationGroup:
-    rows = tuple(
-        _IsolationRow(image, target, originals.get(image), tuple(maps.get(s.index) for s in subjects))
-        for image, target, originals, maps in found
-    )
-    return _IsolationGroup(name, rows[:_IMAGES_OPEN], rows[_IMAGES_OPEN:])
+    shown = _IMAGES_OPEN if name else _UNGROUPED_OPEN
+    specimens = []
+    for number, (image, original, targets) in enumerate(found):
+        rank = max(0, number + 1 - shown)
+        before = None
+        if original is not None:
+            before = _picture(original[1], original[0], f"original image {image}", rank)
+        lines = []
+        for target, by in targets.items():
+            what = f"what the prediction of {target} uses in image {image}"
+            line = tuple(_picture(by[s.index], s, what, rank) if s.index in by else None for s in subjects)
+            lines.append((target, line))
+        specimens.append(_Specimen(image, before, tuple(lines)))
+    return _IsolationGroup(name, tuple(specimens[:shown]), tuple(specimens[shown:]))
 
 
 def _plates(subjects: Sequence[_Subject], section: str) -> list[tuple[_Subject, list[_Picture]]]:
@@ -560,6 +654,130 @@ def _plates(subjects: Sequence[_Subject], section: str) -> list[tuple[_Subject, 
     return plates
 
 
+def _all_pictures(part: object) -> Iterator[_Picture]:
+    """Every picture of a section's body, in the order of the page."""
+    if isinstance(part, _Picture):
+        yield part
+    elif isinstance(part, dict):
+        for value in part.values():
+            yield from _all_pictures(value)
+    elif isinstance(part, list | tuple):
+        for value in part:
+            yield from _all_pictures(value)
+    elif isinstance(part, _Gallery | _IsolationGroup):
+        yield from _all_pictures((part.shown, part.folded))
+    elif isinstance(part, _Specimen):
+        yield from _all_pictures((part.original, part.targets))
+
+
+# -- Accuracy ------------------------------------------------------------------------------------
+
+
+def _has(id: str, *keys: str) -> Callable[[Measurement], bool]:
+    """Measurements of this id whose scope has these keys, so that they fit where they are drawn."""
+    return lambda measurement: measurement.id == id and set(keys) <= set(measurement.scope)
+
+
+_is_confusion = _has("confusion.rate", "from", "to")
+_is_corrupted = _has("robustness.accuracy", "corruption", "severity")
+_is_bin_accuracy = _has("calibration.bin_accuracy", "bin")
+_is_bin_confidence = _has("calibration.bin_confidence", "bin")
+
+
+def _is_headline(measurement: Measurement) -> bool:
+    """What the section on accuracy says first: all of it that has no table of its own."""
+    if measurement.id in ("accuracy.group", "accuracy.worst_group", "accuracy.class", "accuracy.slice"):
+        return False
+    drawn = (_is_confusion, _is_bin_accuracy, _is_bin_confidence)
+    wanted = measurement.id.startswith(("accuracy.", "calibration.", "confusion."))
+    return wanted and not any(is_drawn(measurement) for is_drawn in drawn)
+
+
+def _values(row: _Row) -> list[float]:
+    values = (cell.measurement.value for cell in row.cells if cell is not None)
+    return [value for value in values if value is not None]
+
+
+def _worst_rows(subjects: Sequence[_Subject], id: str) -> tuple[list[_Row], list[_Row]]:
+    """Rows of a measurement of which higher is better, the worst first; those in view, those folded away."""
+    rows = _rows(subjects, lambda measurement: measurement.id == id)
+    rows.sort(key=lambda row: min(_values(row), default=float("inf")))
+    return rows[:_ROWS_OPEN], rows[_ROWS_OPEN:]
+
+
+def _confusions(subjects: Sequence[_Subject]) -> tuple[list[_Matrix], list[_Row]]:
+    """A heat map for each subject that has few enough classes, and the strongest pairs."""
+    matrices = []
+    for subject in subjects:
+        found = list(filter(_is_confusion, subject.record.measurements))
+        rows = _names(subject.record.classes, [m.scope["from"] for m in found])
+        columns = _names(subject.record.classes, [m.scope["to"] for m in found])
+        if found and len(rows) <= _CONFUSION_LIMIT:
+            matrices.append(_matrix(subject, rows, columns, found, 1.0))
+    pairs = _rows(subjects, lambda m: _is_confusion(m) and m.scope["from"] != m.scope["to"])
+    pairs = [row for row in pairs if any(_values(row))]
+    pairs.sort(key=lambda row: max(_values(row)), reverse=True)
+    return matrices, pairs[:_CONFUSIONS_LISTED]
+
+
+def _reliability(subjects: Sequence[_Subject]) -> list[tuple[_Subject, list[_Dot]]]:
+    """Accuracy against confidence, a dot a bin."""
+    diagrams = []
+    for subject in subjects:
+        found = subject.record.measurements
+        confidence = {m.scope["bin"]: m for m in found if _is_bin_confidence(m)}
+        dots = [
+            _dot(m, confidence[m.scope["bin"]])
+            for m in found
+            if _is_bin_accuracy(m) and m.value is not None and m.scope["bin"] in confidence
+            if confidence[m.scope["bin"]].value is not None
+        ]
+        if dots:
+            diagrams.append((subject, dots))
+    return diagrams
+
+
+def _dot(accuracy: Measurement, confidence: Measurement) -> _Dot:
+    side = _Axis(0.0, 1.0)
+
+    def up(value: float | None) -> float | None:
+        return None if value is None else round(100 - side.x(value), 2)
+
+    return _Dot(
+        x=side.x(confidence.value or 0.0),
+        y=up(accuracy.value) or 0.0,
+        low=up(accuracy.low),
+        high=up(accuracy.high),
+        name=accuracy.scope["bin"],
+        accuracy=accuracy,
+        confidence=confidence,
+    )
+
+
+# -- Robustness ----------------------------------------------------------------------------------
+
+
+def _corrupted(subjects: Sequence[_Subject]) -> list[_Matrix]:
+    """Corruption against severity; the colour is what is missing to an accuracy of 1."""
+    grids = []
+    for subject in subjects:
+        found = list(filter(_is_corrupted, subject.record.measurements))
+        clean = next((m for m in found if m.scope["severity"] == "0"), None)
+        cells = {
+            (m.scope["corruption"], m.scope["severity"]): _HeatCell(
+                m, "high", 0 if m.value is None else round(100 * (1 - m.value))
+            )
+            for m in found
+            if m is not clean
+        }
+        names = tuple(dict.fromkeys(name for name, _ in cells))
+        severities = tuple(sorted({severity for _, severity in cells}, key=lambda s: (len(s), s)))
+        rows = tuple((_words(name), tuple(cells.get((name, s)) for s in severities)) for name in names)
+        if rows:
+            grids.append(_Matrix(subject, severities, rows, False, clean))
+    return grids
+
+
 # -- Entanglement --------------------------------------------------------------------------------
 
 
@@ -574,50 +792,73 @@ def _matrices(subjects: Sequence[_Subject]) -> list[_Matrix]:
     full = max([1.0, *values])  # a class excites itself by 1: the natural full strength
     matrices = []
     for subject in subjects:
-        names = _pair_names(subject.record.classes, pairs[subject.index])
-        if pairs[subject.index] and len(names) <= _MATRIX_LIMIT:
-            matrices.append(_matrix(subject, names, pairs[subject.index], full))
+        found = pairs[subject.index]
+        names = _names(subject.record.classes, [m.scope[end] for end in ("from", "to") for m in found])
+        if found and len(names) <= _MATRIX_LIMIT:
+            matrices.append(_matrix(subject, names, names, found, full))
     return matrices
 
 
-def _pair_names(classes: Sequence[str], pairs: Sequence[Measurement]) -> tuple[str, ...]:
-    """The classes that occur in `pairs`, in the model's order where it is known."""
-    used = dict.fromkeys(m.scope[end] for end in ("from", "to") for m in pairs)
-    return (*(c for c in classes if c in used), *(c for c in used if c not in classes))
+def _names(classes: Sequence[str], used: Iterable[str]) -> tuple[str, ...]:
+    """The names that are used, in the model's order where it is known."""
+    found, known = dict.fromkeys(used), set(classes)
+    return (*(c for c in classes if c in found), *(c for c in found if c not in known))
 
 
-def _matrix(subject: _Subject, names: tuple[str, ...], pairs: Sequence[Measurement], full: float) -> _Matrix:
+def _matrix(
+    subject: _Subject,
+    rows: tuple[str, ...],
+    columns: tuple[str, ...],
+    pairs: Sequence[Measurement],
+    full: float,
+) -> _Matrix:
     cells = {(m.scope["from"], m.scope["to"]): _heat(m, full) for m in pairs}
-    rows = tuple((row, tuple(cells.get((row, column)) for column in names)) for row in names)
-    return _Matrix(subject, names, rows)
+    table = tuple((row, tuple(cells.get((row, column)) for column in columns)) for row in rows)
+    return _Matrix(subject, columns, table, len(columns) > _DENSE)
 
 
 def _heat(measurement: Measurement, full: float) -> _HeatCell:
-    value = measurement.value or 0.0
-    return _HeatCell(measurement, "low" if value < 0 else "high", round(100 * abs(value) / full))
+    value, scope = measurement.value or 0.0, measurement.scope
+    own = measurement.id == "confusion.rate" and scope["from"] == scope["to"]
+    sign = "own" if own else "low" if value < 0 else "high"
+    return _HeatCell(measurement, sign, round(100 * abs(value) / full))
 
 
 def _strongest_pairs(subjects: Sequence[_Subject]) -> list[_Row]:
     rows = _rows(subjects, _is_pair)
-
-    def strength(row: _Row) -> float:
-        values = [c.measurement.value for c in row.cells if c is not None]
-        return max((v for v in values if v is not None), default=float("-inf"))
-
-    return sorted(rows, key=strength, reverse=True)[:_PAIRS_LISTED]
+    rows.sort(key=lambda row: max(_values(row), default=float("-inf")), reverse=True)
+    return rows[:_PAIRS_LISTED]
 
 
 # -- Facts and glossary --------------------------------------------------------------------------
 
 
-def _facts(subjects: Sequence[_Subject], field: str) -> list[_Fact]:
+def _facts(
+    subjects: Sequence[_Subject],
+    field: str,
+    wanted: Callable[[str], bool] = lambda key: True,
+    prefix: str = "",
+) -> list[_Fact]:
     """One row a key of `digests`, `environment` or `notes`, subjects side by side."""
     maps: list[dict[str, str]] = [getattr(subject.record, field) for subject in subjects]
     facts = []
-    for key in dict.fromkeys(key for found in maps for key in found):
+    for key in dict.fromkeys(key for found in maps for key in found if wanted(key)):
         values = tuple(found.get(key, "") for found in maps)
-        facts.append(_Fact(key, values, len(values) > 1 and len(set(values)) == 1))
+        same = len(values) > 1 and len(set(values)) == 1
+        facts.append(_Fact(key.removeprefix(prefix), values, same))
     return facts
+
+
+# Notes with these prefixes have a place of their own.
+_LEFT_OUT, _DATA = "left_out.", "data."
+
+
+def _notes_under(subjects: Sequence[_Subject], prefix: str) -> list[_Fact]:
+    return _facts(subjects, "notes", lambda key: key.startswith(prefix), prefix)
+
+
+def _other_notes(subjects: Sequence[_Subject]) -> list[_Fact]:
+    return _facts(subjects, "notes", lambda key: not key.startswith((_LEFT_OUT, _DATA)))
 
 
 def _glossary(subjects: Sequence[_Subject]) -> list[MeasurementType]:
@@ -636,6 +877,14 @@ _INTROS = {
         "the 95% interval lies within the bound, unless the rule says that it judges the estimate "
         "alone. What is missing, uncertain or broken never passes."
     ),
+    "accuracy": (
+        "How often the model is right, for which classes and slices it is not, what it takes for what, "
+        "and whether its confidence can be believed. The worst come first."
+    ),
+    "robustness": (
+        "The same pictures again, spoiled in the usual ways at five severities. Strong colour means that "
+        "little of the accuracy is left."
+    ),
     "prototypes": (
         "A prototype is a picture grown step by step until the model is as sure of a class as it "
         "can be: the model's own drawing of it. Look for the thing that the class is named after. "
@@ -647,9 +896,9 @@ _INTROS = {
         "together and may take one for the other."
     ),
     "isolation": (
-        "Each row shows one image, then the parts of it that each model uses for its prediction; "
-        "what it does not use fades to white. The object's share of that evidence stands beside "
-        "the object's share of the area, which is what evidence spread evenly would give."
+        "Each image is followed by the parts of it that a prediction uses; what it does not use fades "
+        "to white. Where the object is known, its share of that evidence stands beside its share of the "
+        "area, which is what evidence spread evenly would give."
     ),
     "evidence": (
         "How much of the evidence for a class lies on the object itself. Over chance, 1 means no "
@@ -666,6 +915,10 @@ _INTROS = {
         "is counted by itself; the worst one shows what happens where the shortcut does not help."
     ),
     "more": "What else was measured, with its 95% interval and sample size.",
+    "left_out": (
+        "What this audit did not measure, and what it would take to have it. What is not here has not "
+        "been looked at, which is not the same as being fine."
+    ),
     "findings": (
         "A finding is a suspicion that was put to a test: confirmed or dismissed by a measured "
         "effect, or marked as not yet tested."
@@ -682,6 +935,10 @@ _SHOWN_ELSEWHERE = (
     "background.",
     "counterfactual.",
     "accuracy.",
+    "calibration.",
+    "confusion.",
+    "robustness.",
+    "data.",
     "prototype.",
     "entanglement.strongest_pair",
 )
@@ -692,13 +949,42 @@ def _left_over(measurement: Measurement) -> bool:
     return not measurement.id.startswith(_SHOWN_ELSEWHERE) and not _is_pair(measurement)
 
 
+def _accuracy(subjects: Sequence[_Subject]) -> dict[str, Any]:
+    matrices, pairs = _confusions(subjects)
+    return {
+        "rows": _rows(subjects, _is_headline),
+        "worst": [
+            (title, *rows)
+            for title, rows in (
+                ("Classes", _worst_rows(subjects, "accuracy.class")),
+                ("Slices", _worst_rows(subjects, "accuracy.slice")),
+            )
+            if rows[0]
+        ],
+        "matrices": matrices,
+        "pairs": pairs,
+        "diagrams": _reliability(subjects),
+        "bins": _rows(subjects, lambda m: _is_bin_accuracy(m) or _is_bin_confidence(m)),
+    }
+
+
+def _robustness(subjects: Sequence[_Subject]) -> dict[str, Any]:
+    return {
+        "rows": _rows(subjects, lambda m: m.id.startswith("robustness.") and not _is_corrupted(m)),
+        "grids": _corrupted(subjects),
+        "every": _rows(subjects, _is_corrupted),
+    }
+
+
 def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
     """All sections after the verdict, in the order of the story; empty ones are left out."""
     findings: list[tuple[_Subject, tuple[Finding, ...]]]
     findings = [(s, s.record.findings) for s in subjects if s.record.findings]
-    facts = {field: _facts(subjects, field) for field in ("digests", "environment", "notes")}
+    isolation = _isolation(subjects)
     bodies: list[tuple[str, str, dict[str, Any]]] = [
         ("rules", "Rules", {"rules": _rule_rows(subjects)}),
+        ("accuracy", "Accuracy", _accuracy(subjects)),
+        ("robustness", "Robustness", _robustness(subjects)),
         (
             "prototypes",
             "Prototypes",
@@ -717,7 +1003,8 @@ def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
         (
             "isolation",
             "Isolation",
-            {"groups": _isolation(subjects), "fill": _notes(subjects, "isolation.fill")},
+            # What hid the windows is nothing to say where no picture shows it.
+            {"groups": isolation, "fill": _notes(subjects, "isolation.fill") if isolation else []},
         ),
         ("evidence", "Evidence", {"rows": _rows(subjects, _starts("object_evidence."))}),
         (
@@ -732,13 +1019,24 @@ def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
             "groups",
             "Groups",
             {
-                "rows": _rows(subjects, _starts("accuracy.")),
+                "rows": _rows(subjects, _starts("accuracy.group", "accuracy.worst_group")),
                 "plates": _plates(subjects, "groups"),
             },
         ),
         ("more", "More", {"rows": _rows(subjects, _left_over)}),
         ("findings", "Findings", {"findings": findings}),
-        ("facts", "Provenance", facts),
+        ("left_out", "What was left out", {"sentences": _notes_under(subjects, _LEFT_OUT)}),
+        (
+            "facts",
+            "Provenance",
+            {
+                "rows": _rows(subjects, _starts("data.")),
+                "data": _notes_under(subjects, _DATA),
+                "digests": _facts(subjects, "digests"),
+                "environment": _facts(subjects, "environment"),
+                "notes": _other_notes(subjects),
+            },
+        ),
         ("glossary", "Glossary", {"kinds": _glossary(subjects)}),
     ]
     return [
@@ -769,7 +1067,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        figure=_figure, bound=_bound, end=_end, exact=_exact, words=_words, plain=_plain
+        figure=_figure, bound=_bound, end=_end, exact=_exact, words=_words, plain=_plain, chips=_chips
     )
     environment.filters.update(bounds_in_words=_bounds_in_words, judged_on=_judged_on, scope_line=_scope_line)
     environment.globals.update(WORDS=_WORDS, REGISTRY=REGISTRY, RULES_ON_CARD=_RULES_ON_CARD)
@@ -801,7 +1099,7 @@ def render(records: Sequence[tuple[AuditRecord, Path, Verdict]], *, title: str) 
     str
         HTML without any reference to a file or a network; a pure function of the arguments and
         of the pictures that the records name. A picture that is missing, changed, or outside its
-        folder becomes a box that says so.
+        folder becomes a box that says so, and so does what would make the page too large to send.
 
     Raises
     ------
@@ -811,6 +1109,8 @@ def render(records: Sequence[tuple[AuditRecord, Path, Verdict]], *, title: str) 
     if not records:
         raise NothingAudited("there is no record to report on; run `candling audit` first")
     subjects = _subjects(records)
+    sections = _sections(subjects)
+    left = _embed([picture for section in sections for picture in _all_pictures(section.body)])
     script = _asset("report.js")
     return (
         _environment()
@@ -818,7 +1118,8 @@ def render(records: Sequence[tuple[AuditRecord, Path, Verdict]], *, title: str) 
         .render(
             title=title,
             subjects=subjects,
-            sections=_sections(subjects),
+            sections=sections,
+            not_embedded=left,
             tallies=_tallies(subjects),
             csp=_policy(script),
             style=Markup(_asset("report.css")),

@@ -268,6 +268,168 @@ def record(folder: Path, subject: str, **changes: Any) -> AuditRecord:
     return AuditRecord(**(fields | changes))
 
 
+# An audit of somebody's own model: 9 of its classes, 26 pictures, no masks, no groups, no training data.
+OWN_CLASSES = (
+    "goldfish", "zebra", "banana", "school bus", "great white shark, white shark, man-eater", "flamingo",
+    "ice cream, icecream", "pizza, pizza pie", "parking meter",
+)  # fmt: skip
+OWN_LEFT_OUT = {
+    "masks": "Without masks it is not known how much of the evidence lies on the object.",
+    "groups": "Without groups there is no accuracy of the worst group.",
+    "training": "Without training data nothing was retrained, so no finding was tested by a repair.",
+}
+OWN_DATA = {
+    "quarantined": "1 of 28 pictures could not be read: broken.jpg is truncated.",
+    "unmapped": "1 of 28 pictures is labelled 'dog', which is none of the model's classes.",
+    "converted": "2 grey pictures and 1 in CMYK were converted to RGB.",
+}
+CORRUPTIONS = ("noise", "blur", "contrast", "brightness", "jpeg")
+
+
+def own_measurements(*, seed: int = 0, images: int = 26) -> list[Measurement]:
+    rng = np.random.default_rng(seed)
+    few = {"status": "inconclusive", "note": f"{images} are too few"} if images < 100 else {}
+
+    def share(id: str, value: float, n: int, /, **scope: str) -> Measurement:
+        marked = few if n < 30 else {}
+        width = 0.98 / max(n, 1) ** 0.5
+        return Measurement(id=id, scope=scope, n=n, **interval(value, width, 0.0, 1.0), **marked)
+
+    found = [
+        share("accuracy.overall", 0.692, images),
+        share("accuracy.worst_slice", 0.5, 6).model_copy(update={"note": "object is small"}),
+        share("calibration.error", 0.081, images),
+        Measurement(id="calibration.overconfidence", n=images, **interval(-0.031, 0.16, -1.0, 1.0)),
+        share("confusion.strongest_pair", 0.667, 3).model_copy(update={"note": "ice cream → pizza"}),
+        Measurement(id="robustness.mean", n=images, **interval(0.672, 0.15, 0.0, 2.0)),
+        share("robustness.worst", 0.154, images).model_copy(update={"note": "noise at severity 5"}),
+        Measurement(id="data.quarantined", value=1 / 28, low=1 / 28, high=1 / 28, n=28),
+        Measurement(id="data.unmapped", value=1 / 28, low=1 / 28, high=1 / 28, n=28),
+        Measurement(id="entanglement.strongest_pair", n=4, **interval(0.613, 0.12, -9.0, 9.0)),
+    ]
+    for number, name in enumerate(OWN_CLASSES):
+        found.append(share("accuracy.class", (number % 4) / 3, 3, **{"class": name}))
+        found.append(
+            share("prototype.probability_unseen_transforms", 0.5 + number / 20, 4, **{"class": name})
+        )
+    for column, value, accuracy in (
+        ("object", "small", 0.5),
+        ("object", "large", 0.75),
+        ("indoor", "yes", 0.6),
+    ):
+        found.append(share("accuracy.slice", accuracy, images // 3, slice=column, value=value))
+    ends = np.linspace(0.2, 1.0, 3 if images < 100 else 11)
+    for low, high in zip(ends, ends[1:], strict=False):
+        scope = {"bin": f"{low:.2f}–{high:.2f}"}
+        middle, n = float(low + high) / 2, images // (len(ends) - 1)
+        right = float(np.clip(middle + rng.normal(0, 0.06), 0, 1))
+        found.append(share("calibration.bin_accuracy", right, n, **scope))
+        found.append(Measurement(id="calibration.bin_confidence", scope=scope, value=middle, n=n))
+    for number, name in enumerate(OWN_CLASSES):
+        own = (number % 4) / 3
+        for other in (*OWN_CLASSES, "another class"):
+            taken = other == OWN_CLASSES[(number + 1) % 9]
+            value = own if other == name else 1 - own if taken else 0.0
+            found.append(share("confusion.rate", value, 3, **{"from": name, "to": other}))
+    found.append(share("robustness.accuracy", 0.692, images, corruption="none", severity="0"))
+    for row, name in enumerate(CORRUPTIONS):
+        for severity in range(1, 6):
+            value = max(0.69 - severity * (0.11 - 0.02 * row), 0.1)
+            scope = {"corruption": name, "severity": str(severity)}
+            found.append(share("robustness.accuracy", value, images, **scope))
+    for one in OWN_CLASSES:
+        for other in OWN_CLASSES:
+            if one != other:
+                value = float(rng.normal(-0.05, 0.25))
+                found.append(
+                    Measurement(
+                        id="entanglement.directed",
+                        scope={"from": one, "to": other},
+                        n=4,
+                        **interval(value, 0.1, -9.0, 9.0),
+                    )
+                )
+    return found
+
+
+def speckled(seed: int, side: int) -> Image.Image:
+    """A scene of any size, as hard to compress as a photograph."""
+    rng = np.random.default_rng(seed)
+    base = scene(list(ENVIRONMENTS)[seed % 4], seed, tank=seed % 2 == 0).resize((side, side), 3)
+    noise = Image.fromarray(rng.integers(0, 256, (side, side, 3)).astype(np.uint8))
+    return Image.blend(base, noise, 0.06)
+
+
+def own_pictures(folder: Path, *, side: int, images: int = 26) -> list[Artifact]:
+    found = []
+    for number, name in enumerate(OWN_CLASSES):
+        for seed in range(4):
+            found.append(
+                artifact(
+                    folder,
+                    f"prototypes/{number}-{seed}.png",
+                    speckled(10 * number + seed, side),
+                    section="prototypes",
+                    caption=f"prototype of {name}, seed {seed}",
+                    scope={"class": name, "seed": str(seed)},
+                    values={"probability": 0.91 - seed / 100},
+                )
+            )
+    for number in range(images):
+        image = f"{number:05d}"
+        original = speckled(100 + number, side)
+        found.append(
+            artifact(
+                folder,
+                f"isolation/{image}.png",
+                original,
+                section="isolation",
+                scope={"image": image, "view": "original"},
+            )
+        )
+        for rank in range(2):
+            name = OWN_CLASSES[(number + rank) % 9]
+            white = Image.new("RGB", original.size, (255, 255, 255))
+            shade = Image.new("L", (96, 96), 0)
+            ImageDraw.Draw(shade).ellipse((20, 30, 70, 80) if rank else (30, 40, 90, 85), fill=255)
+            shade = shade.filter(ImageFilter.GaussianBlur(6)).resize(original.size)
+            found.append(
+                artifact(
+                    folder,
+                    f"isolation/{image}-{rank}.png",
+                    Image.composite(original, white, shade),
+                    section="isolation",
+                    caption=f"evidence for {name}, p = {0.9 - rank * 0.85:.3f}",
+                    scope={"image": image, "class": name},
+                    values={"probability": 0.9 - rank * 0.85},
+                )
+            )
+    return found
+
+
+def own(folder: Path, *, side: int = 16, images: int = 26, **changes: Any) -> AuditRecord:
+    """The record of an audit of somebody's own model: one subject, called `model`."""
+    fields: dict[str, Any] = {
+        "audit": "imagenet-mobilenet",
+        "title": "MobileNetV2 on photographs of nine of its classes",
+        "classes": OWN_CLASSES,
+        "measurements": tuple(own_measurements(images=images)),
+        "artifacts": tuple(own_pictures(folder, side=side)),
+        "notes": {
+            "isolation.fill": "Hidden windows were replaced by a blur of the image itself.",
+            **{f"left_out.{key}": value for key, value in OWN_LEFT_OUT.items()},
+            **{f"data.{key}": value for key, value in OWN_DATA.items()},
+        },
+        "policy": Policy(
+            rules=(
+                Rule(measurement="accuracy.overall", at_least=0.6),
+                Rule(measurement="robustness.mean", at_least=0.5, min_n=20),
+            )
+        ),
+    }
+    return record(folder, "model", **(fields | changes))
+
+
 def audited(folder: Path, found: AuditRecord) -> Audited:
     return found, folder, judge(found)
 
@@ -317,6 +479,14 @@ def hostile(folder: Path) -> Audited:
         measurements=(
             Measurement(id="accuracy.group", scope={SCRIPT: BREAKOUT}, value=0.5, note=SCRIPT),
             Measurement(id="entanglement.directed", scope=pair, value=0.5, n=3),
+            Measurement(id="confusion.rate", scope=pair, value=0.5, n=3, note=SCRIPT),
+            Measurement(id="accuracy.class", scope=name, value=0.5),
+            Measurement(id="accuracy.slice", scope={"slice": SCRIPT, "value": BREAKOUT}, value=0.5),
+            Measurement(id="calibration.bin_accuracy", scope={"bin": BREAKOUT}, value=0.5),
+            Measurement(id="calibration.bin_confidence", scope={"bin": BREAKOUT}, value=0.5),
+            Measurement(
+                id="robustness.accuracy", scope={"corruption": SCRIPT, "severity": BREAKOUT}, value=0.5
+            ),
         ),
         findings=(
             Finding(
@@ -341,7 +511,7 @@ def hostile(folder: Path) -> Audited:
                 scope={"image": BREAKOUT, "class": SCRIPT, "group": BREAKOUT},
             ),
         ),
-        notes={"isolation.fill": SCRIPT},
+        notes={"isolation.fill": SCRIPT, f"left_out.{SCRIPT}": BREAKOUT, f"data.{BREAKOUT}": SCRIPT},
         policy=Policy(rules=(Rule(measurement="accuracy.overall", at_least=0.5, why=SCRIPT, scope=name),)),
         environment={BREAKOUT: SCRIPT},
     )

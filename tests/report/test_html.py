@@ -110,6 +110,7 @@ def test_sections_tell_the_story_in_order(page: Page) -> None:
     assert order == [
         "verdict",
         "rules",
+        "accuracy",
         "prototypes",
         "entanglement",
         "isolation",
@@ -291,6 +292,252 @@ def test_subjects_may_have_different_policies(tmp_path: Path) -> None:
     other = bare(subject="other")
     page = Page(render([(r, tmp_path, judge(r)) for r in (kept, other)], title="Two"))
     assert "not a rule of this subject" in page.words
+
+
+# -- An audit of somebody's own model ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> synthetic.Audited:
+    folder = tmp_path_factory.mktemp("own")
+    return synthetic.audited(folder, synthetic.own(folder))
+
+
+@pytest.fixture(scope="module")
+def own_page(own: synthetic.Audited) -> Page:
+    return Page(render([own], title="Own"))
+
+
+def part(page: Page, start: str, end: str) -> str:
+    """The words between two headings or sentences."""
+    words = page.words
+    return words[words.index(start) : words.index(end, words.index(start))]
+
+
+def without(record: AuditRecord, *dropped: str) -> AuditRecord:
+    """The record less measurements, notes and pictures whose id, key or section starts so."""
+    return record.model_copy(
+        update={
+            "measurements": tuple(m for m in record.measurements if not m.id.startswith(dropped)),
+            "notes": {k: v for k, v in record.notes.items() if not k.startswith(dropped)},
+            "artifacts": tuple(a for a in record.artifacts if not a.section.startswith(dropped)),
+        }
+    )
+
+
+WHOLE = [
+    "verdict", "rules", "accuracy", "robustness", "prototypes", "entanglement", "isolation", "left_out",
+    "facts", "glossary",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("dropped", "gone"),
+    [
+        ((), ()),
+        (("isolation",), ("isolation",)),
+        (("isolation.",), ()),
+        (("prototype",), ("prototypes",)),
+        (("prototypes",), ()),
+        (("entanglement",), ("entanglement",)),
+        (("entanglement.directed",), ()),
+        (("entanglement.strongest_pair",), ()),
+        (("accuracy", "calibration", "confusion"), ("accuracy",)),
+        (("accuracy",), ()),
+        (("accuracy", "calibration"), ()),
+        (("accuracy", "confusion"), ()),
+        (("accuracy.class",), ()),
+        (("calibration.bin_accuracy",), ()),
+        (("calibration.bin_confidence",), ()),
+        (("confusion.rate",), ()),
+        (("robustness",), ("robustness",)),
+        (("robustness.accuracy",), ()),
+        (("robustness.mean", "robustness.worst"), ()),
+        (("left_out",), ("left_out",)),
+        (("data",), ()),
+        (("",), ("accuracy", "robustness", "prototypes", "entanglement", "isolation", "left_out")),
+    ],
+)
+def test_what_is_absent_leaves_no_empty_heading(
+    own: synthetic.Audited, dropped: tuple[str, ...], gone: tuple[str, ...]
+) -> None:
+    record, folder, _ = own
+    found = without(record, *dropped) if dropped else record
+    page = render([(found, folder, judge(found))], title="Own")
+    order = re.findall(r'<section id="(\w+)"', page)
+    assert order == [name for name in WHOLE if name not in gone]
+    assert not re.search(r"<h3>[^<]*(?:<span[^>]*>[^<]*</span>[^<]*)?</h3>\s*(?:<h[23]|</section>)", page)
+    for empty in ("tbody", "details", "dl", "figure", "div"):
+        assert not re.search(rf"<{empty}[^>]*>\s*</{empty}>", page)
+    # After its heading and its introduction every section has something to show.
+    for body in re.findall(r"<section id=.*?</h2>(.*?)(?=<section id=|</main>)", page, re.DOTALL):
+        content = re.sub(r'<p class="(?:intro|formula)">.*?</p>', "", body, flags=re.DOTALL)
+        assert len(re.sub(r"<[^>]*>|\s", "", content)) > 10
+    Page(page)
+
+
+def test_every_value_of_it_is_on_the_page(own: synthetic.Audited, own_page: Page) -> None:
+    shown = set(own_page.data_values)
+    assert {repr(m.value) for m in own[0].measurements} <= shown
+    known = {repr(v) for m in own[0].measurements for v in (m.value, m.low, m.high, m.n)}
+    known |= {repr(v) for a in own[0].artifacts for v in a.values.values()}
+    assert shown - {""} <= known
+
+
+def test_the_worst_classes_and_slices_come_first(own_page: Page) -> None:
+    classes = part(own_page, "Classes Measured", "Slices Measured")
+    order = [classes.index(f"class {name}") for name in ("goldfish", "zebra", "banana", "school bus")]
+    assert order == sorted(order)
+    slices = part(own_page, "Slices Measured", "Confusion model")
+    assert slices.index("object small") < slices.index("indoor yes") < slices.index("object large")
+
+
+def confusions(classes: int) -> tuple[Measurement, ...]:
+    names = [f"class {number}" for number in range(classes)]
+    return tuple(
+        Measurement(
+            id="confusion.rate",
+            scope={"from": "class 0", "to": name},
+            value=number / 100,
+            low=0.0,
+            high=1.0,
+            n=90,
+        )
+        for number, name in enumerate(names)
+    ) + tuple(
+        Measurement(id="confusion.rate", scope={"from": name, "to": name}, value=0.9, low=0.8, high=1.0, n=90)
+        for name in names[1:]
+    )
+
+
+@pytest.mark.parametrize(("classes", "matrix"), [(2, True), (20, True), (21, False), (30, False)])
+def test_confusion_is_a_map_of_few_classes_or_ten_pairs_of_many(classes: int, matrix: bool) -> None:
+    names = tuple(f"class {number}" for number in range(classes))
+    found = bare(kind="vision", classes=names, measurements=confusions(classes))
+    html = render([(found, Path("/nowhere"), judge(found))], title="Many")
+    assert ('class="heat' in html) == matrix
+    start = html.index("The strongest confusions")
+    details = html[start : html.index("</details>", start)]
+    listed = re.findall(r"<span>to</span> class (\d+)<", details)
+    # The strongest first; what never happened and what is right is no confusion.
+    assert listed == [str(number) for number in range(classes - 1, 0, -1)][:10]
+
+
+def test_the_reliability_diagram_draws_what_the_record_holds(own: synthetic.Audited, own_page: Page) -> None:
+    bins = [m for m in own[0].measurements if m.id == "calibration.bin_accuracy"]
+    sure = {m.scope["bin"]: m.value for m in own[0].measurements if m.id == "calibration.bin_confidence"}
+    dots = [c for c in own_page.all("circle") if c.get("class", "").startswith("dot") and c["cx"][-1] != "%"]
+    assert len(dots) == len(bins) == 2
+    for dot, m in zip(dots, bins, strict=True):
+        assert m.value is not None
+        assert float(dot["cx"]) == pytest.approx(100 * (sure[m.scope["bin"]] or 0), abs=0.01)
+        assert float(dot["cy"]) == pytest.approx(100 - 100 * m.value, abs=0.01)
+        assert ("unsure" in dot["class"]) == (m.status != "ok")
+
+
+def test_corruptions_are_a_table_of_severities(own_page: Page) -> None:
+    table = part(own_page, "corruption ↓ severity →", "accuracy 1 0")
+    assert table.startswith("corruption ↓ severity →12345 noise 0.580")
+    assert re.findall(r"[a-z]+(?= 0\.)", table) == ["noise", "blur", "contrast", "brightness", "jpeg"]
+    titles = [cell.get("title", "") for cell in own_page.all("td")]
+    assert any(
+        re.fullmatch(r"noise → 5: 0\.1399\d+, 95% interval 0\.000 to 0\.332, n = 26, inconclusive", title)
+        for title in titles
+    )
+    assert "clean pictures: 0.692" in own_page.words
+
+
+@pytest.mark.parametrize(("weak", "said", "marks"), [(0, False, 0), (1, False, 1), (5, True, 0)])
+def test_cells_that_tell_too_little_are_marked(weak: int, said: bool, marks: int) -> None:
+    cells = tuple(
+        Measurement(
+            id="robustness.accuracy",
+            scope={"corruption": "blur", "severity": str(severity)},
+            value=0.5,
+            n=20,
+            status="inconclusive" if severity <= weak else "ok",
+        )
+        for severity in range(1, 6)
+    )
+    found = bare(kind="vision", measurements=cells)
+    html = render([(found, Path("/nowhere"), judge(found))], title="Weak")
+    grid = html[html.index('class="heat') : html.index("accuracy 1")]
+    assert ("all of it" in grid) == said
+    assert grid.count("<sup>?</sup>") == marks
+
+
+def test_sentences_have_their_places(own_page: Page) -> None:
+    left = part(own_page, "What this audit did not measure", "What was audited, byte for byte")
+    assert all(sentence in left for sentence in synthetic.OWN_LEFT_OUT.values())
+    data = part(own_page, "Provenance What was audited", "Digests Name")
+    assert all(sentence in data for sentence in synthetic.OWN_DATA.values())
+    assert "Pictures that could not be read" in data
+    notes = part(own_page, "Notes Name", "Glossary What each")
+    assert "isolation.fill" in notes
+    assert "left_out" not in notes
+    assert "quarantined" not in notes
+
+
+def test_what_subjects_left_out_differently_is_said_of_each(tmp_path: Path) -> None:
+    one = bare(subject="one", notes={"left_out.masks": "No masks.", "left_out.groups": "No groups."})
+    other = bare(subject="other", notes={"left_out.masks": "No masks."})
+    page = Page(render([(r, tmp_path, judge(r)) for r in (one, other)], title="Two"))
+    left = part(page, "What this audit did not", "Everything on this page")
+    assert left.count("No masks.") == 1
+    assert "one No groups." in left
+
+
+def test_pictures_with_many_pixels_are_smoothed(tmp_path: Path) -> None:
+    sizes = {"small.png": 96, "large.png": 224}
+    pictures = tuple(
+        synthetic.artifact(tmp_path, name, synthetic.speckled(1, side), section="prototypes", scope={})
+        for name, side in sizes.items()
+    )
+    found = bare(kind="vision", artifacts=pictures)
+    images = Page(render([(found, tmp_path, judge(found))], title="Sizes")).all("img")
+    assert [image.get("class", "") for image in images] == ["", "fine"]
+
+
+def test_an_original_is_embedded_once_whatever_is_isolated_in_it(
+    own: synthetic.Audited, own_page: Page
+) -> None:
+    sources = [image["src"] for image in own_page.all("img")]
+    assert len(sources) == len(own[0].artifacts) == 9 * 4 + 26 * 3
+    assert "20 more" in own_page.words
+
+
+def noise(folder: Path, path: str, bytes_: int, **fields: object) -> synthetic.Artifact:
+    """A file that passes for a PNG of this size."""
+    data = b"\x89PNG\r\n\x1a\n" + path.encode() + b"\0" * bytes_
+    (folder / path).write_bytes(data)
+    return synthetic.Artifact(path=path, sha256=digest(data), section="prototypes", **fields)  # type: ignore[arg-type]
+
+
+def test_the_page_stays_small_enough_to_send(tmp_path: Path) -> None:
+    pictures = [
+        noise(tmp_path, f"{name}-{seed}.png", 300_000, scope={"class": name, "seed": str(seed)})
+        for name in ("one", "two", "three", "four")
+        for seed in range(6)
+    ]
+    found = bare(kind="vision", artifacts=tuple(pictures))
+    html = render([(found, tmp_path, judge(found))], title="Large")
+    page = Page(html)
+    assert 7_000_000 < len(html) < 8_000_000
+    assert len(page.all("img")) == 18
+    # All that are in view come first, then one that is folded away of each class.
+    for name, kept in (("one", 5), ("two", 5), ("three", 4), ("four", 4)):
+        for seed in range(6):
+            assert (f"300 kB, not embedded: {name}-{seed}.png" in page.words) == (seed >= kept)
+    assert "6 pictures are not embedded" in page.words
+
+
+def test_one_huge_picture_takes_no_room_from_the_others(tmp_path: Path) -> None:
+    pictures = (noise(tmp_path, "huge.png", 5_000_000), noise(tmp_path, "small.png", 1000))
+    found = bare(kind="vision", artifacts=pictures)
+    page = Page(render([(found, tmp_path, judge(found))], title="Huge"))
+    assert len(page.all("img")) == 1
+    assert "5,000 kB, not embedded: huge.png" in page.words
+    assert "1 picture is not embedded" in page.words
 
 
 def test_nothing_to_report_is_an_error() -> None:
