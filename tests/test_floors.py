@@ -15,7 +15,11 @@ ROOT = Path(__file__).parents[1]
 VERDICT = ("candling.audit", "candling.report")
 ENGINE = ("candling.vision", "candling.language", "candling.models", "candling.data", "candling.statistics")
 ERRORS = ("candling.errors",)
-BASE_PACKAGES = ("pydantic", "pydantic_core", "jinja2", "markupsafe", "pandas", "pyarrow", "yaml", "rich")
+# numpy comes with pandas.
+BASE_PACKAGES = (
+    "pydantic", "pydantic_core", "jinja2", "markupsafe", "numpy", "pandas", "pyarrow", "yaml", "rich",
+)  # fmt: skip
+WATCH = ("candling.watch",)
 ENGINE_PACKAGES = (
     "torch",
     "torchvision",
@@ -26,10 +30,16 @@ ENGINE_PACKAGES = (
     "scipy",
     "PIL",
     "pyarrow",
+    "datasets",
+    "pycocotools",
+    "timm",
+    "onnxruntime",
+    "httpx",
+    "huggingface_hub",
 )
 AUDIT_PACKAGES = ("prefect", "mlflow", "dvc", "matplotlib", "httpx")
 BELOW_TASKS = (
-    "candling.cli", *VERDICT, *ENGINE, *ERRORS, *BASE_PACKAGES, *ENGINE_PACKAGES, *AUDIT_PACKAGES,
+    "candling.cli", *WATCH, *VERDICT, *ENGINE, *ERRORS, *BASE_PACKAGES, *ENGINE_PACKAGES, *AUDIT_PACKAGES,
 )  # fmt: skip
 
 
@@ -46,6 +56,8 @@ FLOORS = (
     Floor(ERRORS, ()),
     Floor(VERDICT, (*VERDICT, *ERRORS, *BASE_PACKAGES)),
     Floor(ENGINE, (*ENGINE, *ERRORS, *ENGINE_PACKAGES)),
+    # A training loop imports it: both sides in one process, and nothing below knows of it.
+    Floor(WATCH, (*WATCH, *VERDICT, *ENGINE, *ERRORS, *BASE_PACKAGES, *ENGINE_PACKAGES)),
     Floor(
         ("candling.cli", "candling.__main__"),
         ("candling.cli", *VERDICT, *ERRORS, "typer", "rich"),
@@ -130,6 +142,10 @@ def test_a_module_imports_only_what_its_floor_may(name: str) -> None:
         ("candling.vision.x", "from candling.audit.record import Measurement"),
         ("candling.models", "import prefect"),
         ("candling.data", "from mlflow import log_metric"),
+        ("candling.audit.x", "from candling.watch import Watcher"),
+        ("candling.vision.x", "from candling import watch"),
+        ("candling.cli.x", "def f():\n    from candling.watch import Watcher"),
+        ("candling.watch.x", "from tasks import measuring"),
         ("candling.cli.x", "from candling import models"),
         ("candling.cli.x", "if True:\n    import torch"),
         ("candling.cli.x", "def f():\n    import flows.audit"),

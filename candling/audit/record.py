@@ -108,6 +108,8 @@ class AuditRecord(Frozen):
     notes: dict[str, str] = {}
     policy: Policy = Policy()
     environment: dict[str, str]
+    # Where the record stands in a series: the step of a checkpoint, the hyper-parameters of a run.
+    coordinates: dict[str, Number] = {}
 
     def measurement(self, id: str, scope: Scope | None = None) -> Measurement | None:
         """The measurement with this id and exactly this scope, or None."""
@@ -117,6 +119,9 @@ class AuditRecord(Frozen):
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, two-space indent, no NaN, one final newline."""
         data = self.model_dump(mode="json")
+        # Records that belong to no series keep the bytes they had before there were coordinates.
+        if not self.coordinates:
+            del data["coordinates"]
         return json.dumps(data, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
 
 

@@ -7,14 +7,27 @@ with; swaps whose background agrees with the object say nothing about following.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["associated_backgrounds", "feathered", "flat_background", "paste"]
+__all__ = ["Swaps", "associated_backgrounds", "feathered", "flat_background", "pair_swaps", "paste"]
+
+
+@dataclass(frozen=True)
+class Swaps:
+    """Rows of objects, rows of the donors that they are pasted onto, and the class that each donor is of."""
+
+    objects: tuple[int, ...]
+    backgrounds: tuple[int, ...]
+    pulls: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.objects)
 
 
 def associated_backgrounds(labels: Sequence[int], environments: Sequence[str]) -> dict[int, str]:
@@ -43,6 +56,58 @@ def associated_backgrounds(labels: Sequence[int], environments: Sequence[str]) -
 
         out[label] = max(sorted(everything), key=lift)
     return out
+
+
+def pair_swaps(
+    labels: Sequence[int],
+    donors: Sequence[str],
+    came_with: Mapping[int, str],
+    *,
+    classes: int,
+    each: int,
+    conflict: bool,
+) -> Swaps:
+    """Which object goes onto which background; each is used once, so that swaps are independent samples.
+
+    Parameters
+    ----------
+    labels
+        Class index of each picture that has an object; -1 where there is none.
+    donors
+        Environment of each clean background.
+    came_with
+        As `associated_backgrounds` gives it.
+    classes
+        Number of classes.
+    each
+        Objects tried of each class: its first ones.
+    conflict
+        True: onto the background that another class came with, the other classes in turn. False: the
+        placebo, onto another background of the object's own class.
+
+    Returns
+    -------
+    Swaps
+        Fewer than `each` a class where clean backgrounds run out; none where all classes came with the
+        same background.
+    """
+    free: dict[str, list[int]] = defaultdict(list)
+    for row, environment in enumerate(donors):
+        free[environment].append(row)
+    rows: dict[int, list[int]] = defaultdict(list)
+    for row, label in enumerate(labels):
+        rows[label].append(row)
+    found = []
+    for label in range(classes):
+        others = [k for k, e in came_with.items() if k not in (label, -1) and e != came_with.get(label)]
+        wanted = others if conflict else [label] if label in came_with else []
+        if not wanted:
+            continue
+        for turn, row in enumerate(rows[label][:each]):
+            pull = wanted[turn % len(wanted)]
+            if pool := free[came_with[pull]]:
+                found.append((row, pool.pop(0), pull))
+    return Swaps(*(tuple(column) for column in zip(*found, strict=True))) if found else Swaps((), (), ())
 
 
 def feathered(masks: Tensor) -> Tensor:
