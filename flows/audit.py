@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,17 @@ from tasks.compute_entanglement import compute_matrix
 from tasks.context import Context, Listener, listener
 from tasks.decide import decide
 from tasks.generate_prototypes import generate
+from tasks.import_data import import_data
 from tasks.isolate_features import isolate_eval_set
 from tasks.load_model import Subject, load
 from tasks.logs import one_line_errors
-from tasks.measure_groups import measure
+from tasks.measure_performance import measure
 from tasks.preflight import check_model, check_prefect, check_writable
 from tasks.publish import publish_audit
 from tasks.retrain import retrain
 from tasks.store import Stored
 from tasks.test_counterfactuals import test_background
+from tasks.test_robustness import test_corruptions
 from tasks.tracking import check_tracking
 from tasks.write_report import write_report
 
@@ -67,9 +69,19 @@ def examine(context: Context, name: str, subject: Any) -> Examination:
             "compute entanglement": compute_matrix.submit(context, subject, prototypes),
             "isolate features": isolate_eval_set.submit(context, subject),
             "test counterfactuals": test_background.submit(context, subject),
-            "measure groups": measure.submit(context, subject),
+            "measure performance": measure.submit(context, subject),
+            "test robustness": test_corruptions.submit(context, subject),
         },
     )
+
+
+def with_data(context: Context, first: Any) -> Context:
+    """The context with its pictures as the first subject sees them; as it was, where that failed to load."""
+    first.wait()
+    if not first.state.is_completed():
+        return context
+    imported: Any = import_data.submit(context, first)
+    return replace(context, dataset=imported.result())
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ class Conclusion:
 
 def conclude(context: Context, examination: Examination) -> Conclusion:
     """Wait for a subject's steps and decide; a step that failed is written down, never passed over."""
-    done: list[Stored] = []
+    done: list[Stored] = list(context.dataset.imports)
     errors: list[StepError] = []
     digests = {f"data.{split}": digest for split, digest in context.dataset.digests.items()}
     model: Path | None = None
@@ -116,10 +128,11 @@ def audit(params: str = "params/tanks.yaml") -> State[Any]:
     context = Context.of(ROOT, Path(params))
     settings = context.params
 
-    first: Any = load.submit(context, settings.first_subject, ROOT / settings.model)
+    first: Any = load.submit(context, settings.first_subject)
+    context = with_data(context, first)
     examinations = [examine(context, settings.first_subject, first)]
-    for name, split in settings.retrain.subjects.items() if settings.retrain else ():
-        examinations.append(examine(context, name, retrain.submit(context, name, split, first)))
+    for name in settings.retrain.subjects if settings.retrain else ():
+        examinations.append(examine(context, name, retrain.submit(context, name, first)))
 
     concluded = {e.name: conclude(context, e) for e in examinations}
     records = {name: c.record for name, c in concluded.items()}
@@ -142,7 +155,7 @@ def main(params: Path, progress: Listener) -> Outcome:
         If params, data or a service cannot be used; nothing has been written then.
     """
     context = Context.of(ROOT, params.resolve())
-    check_model(context.root / context.params.model, params)
+    check_model(context.params.model, context.root, params)
     check_writable(context.report)
     check_writable(context.root / ".candling")
     check_tracking(context.root)

@@ -20,8 +20,8 @@ __all__ = ["compute_matrix"]
 
 @task(name="compute entanglement")
 def compute_matrix(context: Context, subject: Subject, prototypes: Stored) -> Stored:
-    """The directed class × class matrix with intervals over seeds."""
-    data = context.params.data
+    """The directed class × class matrix of the audited classes, with intervals over seeds."""
+    dataset = context.dataset
 
     def look(model: Classifier, out: Path, tick: Tick) -> None:
         from safetensors.torch import load_file
@@ -31,27 +31,33 @@ def compute_matrix(context: Context, subject: Subject, prototypes: Stored) -> St
         from tasks.measuring import measurement
 
         rows = load_file(prototypes.path / "prototypes.safetensors")
-        natural = logits(model, context.dataset.read(data.eval).images)
-        found = entanglement(rows["logits"], rows["classes"], natural)
+        if not len(rows["classes"]):
+            note = "Entanglement is read off prototypes, of which there are none."
+            missing = measurement("entanglement.strongest_pair", None, note=note)
+            write_findings(out, [missing], notes={"left_out.entanglement": note})
+            return
+        natural = logits(model, dataset.read("eval").images)
+        found = entanglement(rows["logits"], rows["classes"], natural, classes=dataset.audited)
+        names = dataset.names
         measurements = [
-            measurement("entanglement.directed", estimate, {"from": data.classes[c], "to": data.classes[k]})
+            measurement("entanglement.directed", estimate, {"from": names[c], "to": names[k]})
             for c, row in enumerate(found.matrix)
             for k, estimate in enumerate(row)
             if c != k
         ]
         pair = found.strongest_pair()
-        note = "" if pair is None else f"{data.classes[pair[0]]} → {data.classes[pair[1]]}"
+        note = "" if pair is None else f"{names[pair[0]]} → {names[pair[1]]}"
         measurements.append(
             measurement("entanglement.strongest_pair", None if pair is None else pair[2], note=note)
         )
         notes = {}
-        if len(data.classes) == 2:
+        if len(dataset.classes) == 2:
             notes["entanglement.two_classes"] = (
                 "With two classes what excites one inhibits the other: every entry is -1 by construction."
             )
         write_findings(out, measurements, notes=notes)
 
     return examine(
-        context, "compute entanglement", subject, [data.eval], look,
+        context, "compute entanglement", subject, ["eval"], look,
         module=__name__, prototypes=prototypes.digest,
     )  # fmt: skip

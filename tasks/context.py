@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from candling.audit.record import Artifact, Measurement
 from tasks.params import Params, read_params
-from tasks.read_data import Dataset, read_digests
+from tasks.read_data import Dataset, locate
 from tasks.store import Store, Stored
 
 __all__ = ["Context", "Listener", "listener", "one_thread", "read_measurements", "run_step", "write_findings"]
@@ -61,8 +61,7 @@ class Context:
             If params or data cannot be used.
         """
         params = read_params(file)
-        folder = root / params.data.folder
-        return cls(root, params, file, Dataset(folder, params.data.classes, read_digests(params, folder)))
+        return cls(root, params, file, Dataset(splits=locate(params, root)))
 
     @property
     def store(self) -> Store:

@@ -90,7 +90,7 @@ def decide(
             subject=name,
             kind="vision",
             title=context.params.title,
-            classes=context.params.data.classes,
+            classes=context.dataset.names,
             digests=dict(digests),
             measurements=tuple(sorted(measurements, key=lambda m: (m.id, sorted(m.scope.items())))),
             findings=() if finding is None else (finding,),

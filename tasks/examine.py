@@ -22,7 +22,7 @@ def examine(
     context: Context,
     step: str,
     subject: Subject,
-    splits: Sequence[str | None],
+    roles: Sequence[str],
     look: Look,
     *,
     module: str,
@@ -32,8 +32,8 @@ def examine(
 
     Parameters
     ----------
-    splits
-        All that `look` reads of the data; None where the audit has no such split.
+    roles
+        All splits that `look` reads, where the audit has them.
     settings
         All else that determines what it finds.
     """
@@ -41,9 +41,9 @@ def examine(
     def compute(out: Path, tick: Tick) -> None:
         from candling.models import load_model
 
-        look(load_model(subject.folder), out, tick)
+        look(load_model(subject.folder, root=context.root), out, tick)
 
     dataset = context.dataset
-    data = {split: dataset.digests[split] for split in splits if split}
-    inputs = {"model": subject.digest, "roles": splits, "data": data, "classes": dataset.classes, **settings}
+    data = {role: dataset.splits[role].digest for role in roles if role in dataset}
+    inputs = {"model": subject.digest, "data": data, "audited": dataset.names, **settings}
     return run_step(context, step, subject.name, inputs, compute, module=module)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,33 +22,43 @@ __all__ = ["generate"]
 @task(name="generate prototypes")
 def generate(context: Context, subject: Subject) -> Stored:
     """Prototypes with their probability under unseen transforms and their likeness to the object."""
-    data, settings = context.params.data, context.params.prototypes
+    dataset, settings = context.dataset, context.params.prototypes
 
     def look(model: Classifier, out: Path, tick: Tick) -> None:
         import numpy as np
         import torch
         from safetensors.torch import save_file
 
+        from candling.models import check_differentiable
         from candling.statistics import bootstrap, mean
         from candling.vision.prototypes import (
-            PrototypeSettings,
+            FOURIER,
+            MACO,
             fit_prior,
             generate_prototypes,
             object_similarity,
         )
         from tasks.measuring import measurement, picture
 
-        pictures = context.dataset.read(data.eval)
-        engine = PrototypeSettings(**settings.model_dump(exclude_none=True))
+        if not model.differentiable:
+            save_file({"classes": torch.empty(0, dtype=torch.long)}, out / "prototypes.safetensors")
+            note = (
+                "Prototypes are climbed by gradients, which a black box does not give; "
+                "the model's weights would add them."
+            )
+            write_findings(out, [], notes={"left_out.prototypes": note})
+            return
+        # A gradient of zeros, as behind a rounding, would be climbed without a word and to no end.
+        check_differentiable(model, model.spec.image_size)
+        given = settings.model_dump(exclude_none=True)
+        engine = replace(MACO if settings.parameterisation == "maco" else FOURIER, **given)
+        pictures = dataset.read("eval")
         found = generate_prototypes(
-            model,
-            range(len(data.classes)),
-            fit_prior(pictures.images, pictures.clean),
-            settings=engine,
-            progress=tick,
+            model, dataset.audited, fit_prior(pictures.images, pictures.clean), settings=engine, progress=tick
         )
         measurements, artifacts = [], []
-        for k, name in enumerate(data.classes):
+        for k in dataset.audited:
+            name = dataset.classes[k]
             rows = torch.nonzero(found.classes == k).flatten()
             scope = {"class": name}
             unseen = found.probability[rows].mean(1).double().numpy()
@@ -73,19 +84,24 @@ def generate(context: Context, subject: Subject) -> Stored:
                 artifacts.append(
                     picture(
                         out,
-                        f"pictures/prototypes/{k}-{seed}.png",
+                        f"pictures/prototypes/{k}-{seed}",
                         found.images[row],
                         section="prototypes",
                         scope={"class": name, "seed": str(seed)},
-                        caption=f"prototype of {name}, seed {seed}",
+                        caption=f"seed {seed}",
                         values=values,
                     )  # fmt: skip
                 )
         save_file({"logits": found.logits, "classes": found.classes}, out / "prototypes.safetensors")
         notes = {"prototypes.seeds": f"{engine.seeds} seeds a class, {engine.steps} steps"}
+        if pictures.clean is None:
+            notes["left_out.prototype_similarity"] = (
+                "Whether prototypes show the object or its background is not measured; the same pictures "
+                "without their objects (a column `clean`) would add that."
+            )
         write_findings(out, measurements, artifacts, notes)
 
     return examine(
-        context, "generate prototypes", subject, [data.eval], look,
+        context, "generate prototypes", subject, ["eval"], look,
         module=__name__, settings=settings.model_dump(),
     )  # fmt: skip

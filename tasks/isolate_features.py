@@ -21,32 +21,36 @@ __all__ = ["isolate_eval_set"]
 @task(name="isolate features")
 def isolate_eval_set(context: Context, subject: Subject) -> Stored:
     """Evidence maps on a stratified sample; object evidence and Shapley share where there are masks."""
-    data, settings = context.params.data, context.params.isolation
-    expects = context.params.expects
+    dataset, settings = context.dataset, context.params.isolation
+    parts, expects = context.params.data.parts, context.params.expects
 
     def look(model: Classifier, out: Path, tick: Tick) -> None:
         import torch
         from torch import Tensor
 
         from candling.audit.record import Measurement
-        from candling.models import logits
+        from candling.models import logits, probabilities
         from candling.statistics import mean, ratio_of_means
         from candling.vision.isolation import evidence_share, faded, isolate, object_shapley
         from tasks.measuring import measurement, picture
         from tasks.pictures import donors_in_turn, stratified, unit
 
-        everything = context.dataset.read(data.eval)
+        everything = dataset.read("eval")
         sample = everything.take(stratified(everything, settings.images))
         images = unit(sample.images)
-        donors = None
-        if data.donors:
-            donors = donors_in_turn(context.dataset.read(data.donors))
+        donors = donors_in_turn(dataset.read("donors")) if "donors" in dataset else None
+        likely = probabilities(model, logits(model, images))
+        top = likely.topk(2, 1).indices
+        # The first map of an image is that of its label, the others of what the model takes it for.
+        own = torch.where(sample.labels < 0, top[:, 0], sample.labels)
         found = isolate(
-            model, images, donors=donors, donors_per_image=settings.donors_per_image,
-            side=settings.side, stride=settings.stride, progress=tick,
+            model, images, classes=torch.cat([own[:, None], top], 1), donors=donors,
+            donors_per_image=settings.donors_per_image, side=settings.side, stride=settings.stride,
+            progress=tick,
         )  # fmt: skip
         measurements: list[Measurement] = []
         shares = None
+        notes = {}
 
         def some(id: str, share: Tensor, area: Tensor | None, scope: dict[str, str]) -> None:
             """Record the mean share, or its ratio to the area, over the images that have evidence."""
@@ -58,7 +62,7 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
                 estimate = mean(kept)
             elif len(kept) and area is not None and area[there].any():
                 estimate = ratio_of_means(kept, area[there].double().numpy())
-            measurements.append(measurement(id, estimate, scope, note=note))
+            measurements.append(measurement(id, estimate, scope, least=10, note=note))
 
         if sample.masks is not None:
             objects = sample.masks > 0
@@ -67,79 +71,90 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
             phi = None
             if sample.clean is not None and donors is not None:
                 phi = object_shapley(model, images, unit(sample.clean), objects, sample.labels, donors).abs()
-            for k, name in enumerate(data.classes):
-                for environment in (None, *sorted(set(sample.environments))):
-                    rows = torch.tensor(
-                        [
-                            i
-                            for i in range(len(sample))
-                            if sample.labels[i] == k and environment in (None, sample.environments[i])
-                        ],
-                        dtype=torch.long,
-                    )
-                    if not len(rows):
-                        continue
-                    scope = {"class": name} | ({"background": environment} if environment else {})
-                    some("object_evidence.share", shares[rows, k], None, scope)
-                    some("object_evidence.over_chance", shares[rows, k], areas[rows], scope)
-                    positive = evidence_share(found.maps[rows, k], objects[rows], sign="for")
-                    some("object_evidence.positive_share", positive, None, scope)
-                    if phi is not None:
-                        share_of_object = phi[rows, 0] / phi[rows].sum(1).clamp_min(1e-12)
-                        some("object_evidence.shapley_share", share_of_object, None, scope)
-                own = torch.nonzero(sample.labels == k).flatten()
+            else:
+                notes["left_out.shapley"] = (
+                    "Shapley shares of object and background are not measured; the same pictures without "
+                    "their objects and clean backgrounds (`donors:`) would add them."
+                )
+
+            def on_objects(chosen: list[bool], scope: dict[str, str]) -> None:
+                """What lies on the objects of those images of which some object can be seen."""
+                seen = torch.tensor(chosen) & (areas > 0)
+                if not seen.any():
+                    return
+                some("object_evidence.share", shares[seen, 0], None, scope)
+                some("object_evidence.over_chance", shares[seen, 0], areas[seen], scope)
+                positive = evidence_share(found.maps[seen, 0], objects[seen], sign="for")
+                some("object_evidence.positive_share", positive, None, scope)
+                if phi is not None:
+                    share_of_object = phi[seen, 0] / phi[seen].sum(1).clamp_min(1e-12)
+                    some("object_evidence.shapley_share", share_of_object, None, scope)
+
+            labels = sample.labels.tolist()
+            if len(dataset.audited) > 2:
+                on_objects([k in dataset.audited for k in labels], {})
+            for k in dataset.audited:
+                name = dataset.classes[k]
+                on_objects([label == k for label in labels], {"class": name})
+                for environment in sorted(set(sample.environments) - {""}):
+                    where = zip(labels, sample.environments, strict=True)
+                    on_objects([pair == (k, environment) for pair in where],
+                               {"class": name, "background": environment})  # fmt: skip
+                mine = torch.nonzero((sample.labels == k) & (areas > 0)).flatten()
                 regions = {
-                    part: sample.masks[own] == data.parts.index(part) + 1 for part in expects.get(name, ())
+                    part: sample.masks[mine] == parts.index(part) + 1 for part in expects.get(name, ())
                 }
-                if regions and len(own):
+                if regions and len(mine):
                     regions["expected parts"] = torch.stack(list(regions.values())).any(0)
                     for part, region in regions.items():
-                        share = evidence_share(found.maps[own, k], region)
+                        share = evidence_share(found.maps[mine, 0], region)
                         area = region.double().mean((1, 2))
                         some("object_evidence.part_over_area", share, area, {"class": name, "part": part})
+        else:
+            notes["left_out.object_evidence"] = (
+                "How much of the evidence lies on the object is not measured; masks of the objects would add "
+                "it, with an interval, and part masks where on the object it lies."
+            )
 
-        probabilities = logits(model, images).softmax(1)
         artifacts = []
         for i in _shown(sample.groups, settings.pictures):
             base = {"image": sample.names[i]}
             artifacts.append(
                 picture(
                     out,
-                    f"pictures/isolation/{sample.names[i]}.png",
+                    f"pictures/isolation/{sample.names[i]}",
                     images[i],
                     section="isolation",
                     scope=base | {"view": "original", "group": sample.groups[i]},
                     caption=f"{sample.groups[i]}, image {sample.names[i]}",
                 )  # fmt: skip
             )
-            for k in probabilities[i].argsort(descending=True)[:2].tolist():
-                name = data.classes[k]
-                values = {"probability": float(probabilities[i, k])}
-                if shares is not None and sample.masks is not None:
+            for turn, k in enumerate(top[i].tolist(), start=1):
+                name = dataset.classes[k]
+                values = {"probability": float(likely[i, k])}
+                if shares is not None and sample.masks is not None and (sample.masks[i] > 0).any():
                     values["mask_area"] = float((sample.masks[i] > 0).float().mean())
-                    if torch.isfinite(shares[i, k]):
-                        values["object_share"] = float(shares[i, k])
+                    if torch.isfinite(shares[i, turn]):
+                        values["object_share"] = float(shares[i, turn])
                 artifacts.append(
                     picture(
                         out,
-                        f"pictures/isolation/{sample.names[i]}-{k}.png",
-                        faded(images[i], found.maps[i, k]),
+                        f"pictures/isolation/{sample.names[i]}-{k}",
+                        faded(images[i], found.maps[i, turn]),
                         section="isolation",
                         scope=base | {"class": name, "group": sample.groups[i]},
-                        caption=f"evidence for {name}, p = {probabilities[i, k]:.3f}",
+                        caption=f"evidence for {name}, p = {likely[i, k]:.3f}",
                         values=values,
                     )  # fmt: skip
                 )
         fill = "patches of clean backgrounds" if found.fill == "donors" else "a blur of the image itself"
-        notes = {
-            "isolation.fill": f"Hidden windows were replaced by {fill}.",
-            "isolation.evaluations": f"{found.evaluations} model evaluations on {len(sample)} images",
-        }
+        notes["isolation.fill"] = f"Hidden windows were replaced by {fill}."
+        notes["isolation.evaluations"] = f"{found.evaluations} model evaluations on {len(sample)} images"
         write_findings(out, measurements, artifacts, notes)
 
     return examine(
-        context, "isolate features", subject, [data.eval, data.donors], look,
-        module=__name__, parts=data.parts, expects=expects, settings=settings.model_dump(),
+        context, "isolate features", subject, ["eval", "donors"], look,
+        module=__name__, parts=parts, expects=expects, settings=settings.model_dump(),
     )  # fmt: skip
 
 

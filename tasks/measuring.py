@@ -18,6 +18,7 @@ __all__ = ["measurement", "picture"]
 
 # Eight digits are more than any interval means and hide the last bits of float arithmetic.
 _DIGITS = 8
+_LARGE = 128  # px; pictures with a longer side become JPEG
 
 
 def _round(value: float) -> float | None:
@@ -56,11 +57,20 @@ def picture(
     caption: str,
     values: Mapping[str, float] | None = None,
 ) -> Artifact:
-    """Write image (3, H, W) in [0, 1] as `folder/name` and describe it."""
+    """Write image (3, H, W) in [0, 1] as `folder/name` and describe it.
+
+    Small pictures are written as they are; of large ones a report holds ten times more as JPEG.
+    """
+    large = max(image.shape[1:]) > _LARGE
+    name = f"{name}.{'jpg' if large else 'png'}"
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(path, format="PNG")
+    ready = Image.fromarray(np.ascontiguousarray(pixels))
+    if large:
+        ready.save(path, format="JPEG", quality=90, subsampling=0)
+    else:
+        ready.save(path, format="PNG")
     return Artifact.model_validate(
         {
             "path": name,

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from candling.audit.policy import Policy
 from candling.audit.yamlfile import parse
 
-__all__ = ["Params", "read_params"]
+if TYPE_CHECKING:
+    from candling.data import DataSource
+    from candling.models import ModelSource
+
+__all__ = ["ModelParams", "Params", "SourceParams", "model_source", "read_params"]
 
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+def _expanded(text: str) -> str:
+    """`text` with ``${NAME}`` and ``${NAME:-default}`` replaced from the environment."""
+
+    def value(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        found = os.environ.get(name) or default
+        if found is None:
+            raise ValueError(f"the environment variable {name} is not set; set it or write ${{{name}:-…}}")
+        return found
+
+    return re.sub(r"\$\{(\w+)(?::-([^}]*))?\}", value, text)
+
+
+Place = Annotated[str, Field(min_length=1), AfterValidator(_expanded)]
 
 
 class Section(BaseModel):
@@ -33,14 +55,69 @@ class ScenesParams(Section):
     splits: dict[Name, SplitParams]
 
 
+class ModelParams(Section):
+    """A model that is not one folder: the fields of `candling.models.ModelSource`."""
+
+    source: Literal["folder", "torchvision", "timm", "transformers", "mlflow", "factory", "onnx", "http"]
+    name: Place
+    weights: Place | None = None
+    classes: Place | tuple[str, ...] | None = None
+    preprocessing: Place | dict[str, Any] | None = None
+    head: Literal["auto", "softmax", "binary", "multilabel"] = "auto"
+    output: Literal["auto", "logits", "probabilities"] = "auto"
+    image_size: tuple[Count, Count] | None = None
+    arguments: dict[str, Any] = {}
+
+
+class SourceParams(Section):
+    """Pictures wherever they are: the fields of `candling.data.DataSource`.
+
+    `location` may name a revision of DVC-tracked data, ``data/photos@v1.0``.
+    """
+
+    location: Place
+    format: Literal["auto", "folder", "manifest", "coco", "huggingface"] = "auto"
+    columns: dict[str, str] = {}
+    split: str | None = None
+    labels: dict[str, str] = {}
+    images: Place | None = None
+
+    def source(self, location: Path, root: Path) -> DataSource:
+        """The source, with its data at `location`."""
+        from candling.data import DataSource
+
+        images = None if self.images is None else root / self.images
+        return DataSource(location, self.format, self.columns, self.split, self.labels, images)
+
+
+Split = SourceParams | str
+
+
 class DataParams(Section):
-    folder: Path
-    classes: Annotated[tuple[str, ...], Field(min_length=2)]
-    eval: str
-    like_train: str | None = None
-    train: str | None = None
-    donors: str | None = None
+    """What the audit looks at.
+
+    A split is a name in `folder`, which holds pictures in candling's own form, or says where its pictures
+    are. `classes` are those that are audited; by default all that the model knows and the data show.
+    """
+
+    folder: Path | None = None
+    classes: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    eval: Split
+    like_train: Split | None = None
+    train: Split | None = None
+    donors: Split | None = None
     parts: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _has_folder(self) -> DataParams:
+        for role in ("eval", "like_train", "train", "donors"):
+            split = getattr(self, role)
+            if isinstance(split, str) and self.folder is None:
+                raise ValueError(
+                    f"{role}: {split!r} is a split of a folder and none is named; "
+                    "write folder: or {location: …}"
+                )
+        return self
 
 
 class ScheduleParams(Section):
@@ -52,10 +129,14 @@ class ScheduleParams(Section):
     learning_rate: Annotated[float | None, Field(gt=0)] = None
     weight_decay: Annotated[float | None, Field(ge=0)] = None
     l1: Annotated[float | None, Field(ge=0)] = None
+    freeze_norm: bool | None = None
 
 
 class TrainParams(Section):
-    split: str
+    """The first training: of a network of candling's own, or of another model with a new head."""
+
+    split: Split
+    start: Annotated[str, AfterValidator(_expanded)] | ModelParams | None = None
     image_size: tuple[Count, Count]
     arguments: dict[str, list[int]] = {}
     schedule: ScheduleParams
@@ -64,7 +145,7 @@ class TrainParams(Section):
 class RetrainParams(Section):
     start: Literal["before", "scratch"] = "before"
     schedule: ScheduleParams
-    subjects: dict[Name, str]
+    subjects: dict[Name, Split]
 
     @model_validator(mode="after")
     def _names(self) -> RetrainParams:
@@ -74,26 +155,38 @@ class RetrainParams(Section):
 
 
 class PrototypeParams(Section):
-    """What is not given is as in `candling.vision.prototypes.PrototypeSettings`."""
+    """What is not given is as in `candling.vision.prototypes`, `MACO` or `FOURIER`."""
 
+    parameterisation: Literal["maco", "fourier"] = "maco"
     seeds: Count | None = None
     steps: Count | None = None
 
 
 class IsolationParams(Section):
+    """Windows are in pixels; by default as in `candling.vision.isolation.window_size`."""
+
     images: Count = 128
-    side: Count = 24
-    stride: Count = 16
+    side: Count | None = None
+    stride: Count | None = None
     donors_per_image: Count = 4
     pictures: Count = 16
 
     @model_validator(mode="after")
     def _no_gaps(self) -> IsolationParams:
-        if self.stride > self.side:
+        if self.stride is not None and self.side is None:
+            raise ValueError("stride: needs side: beside it")
+        if self.side is not None and self.stride is not None and self.stride > self.side:
             raise ValueError(
                 f"stride: {self.stride} is larger than side: {self.side}; windows would leave gaps"
             )
         return self
+
+
+class RobustnessParams(Section):
+    """`images` at most are corrupted, the same number of each group."""
+
+    images: Count = 200
+    severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)] = (1, 3, 5)
 
 
 class CounterfactualParams(Section):
@@ -109,13 +202,14 @@ class Params(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     scenes: ScenesParams | None = None
     data: DataParams
-    model: Path
+    model: Place | ModelParams
     train: TrainParams | None = None
     retrain: RetrainParams | None = None
     prototypes: PrototypeParams = PrototypeParams()
     isolation: IsolationParams = IsolationParams()
     expects: dict[str, tuple[str, ...]] = {}
     counterfactuals: CounterfactualParams = CounterfactualParams()
+    robustness: RobustnessParams = RobustnessParams()
     policy: Policy = Policy()
 
     @property
@@ -128,17 +222,38 @@ class Params(Section):
         """All subjects, in the order in which the story is told."""
         return (self.first_subject, *(self.retrain.subjects if self.retrain else ()))
 
+    def source(self) -> ModelSource:
+        """Where the first subject comes from.
+
+        Raises
+        ------
+        ParamsError
+            If `model:` is of no form that there is.
+        """
+        return model_source(self.model)
+
     @model_validator(mode="after")
     def _consistent(self) -> Params:
         if self.gate is not None and self.gate not in self.subjects:
             raise ValueError(f"gate: {self.gate!r} is none of the subjects {self.subjects}")
         for name, parts in self.expects.items():
-            if name not in self.data.classes:
+            if self.data.classes is not None and name not in self.data.classes:
                 raise ValueError(f"expects: {name!r} is none of the classes {self.data.classes}")
             for part in parts:
                 if part not in self.data.parts:
                     raise ValueError(f"expects: {part!r} is none of the parts {self.data.parts}")
+        if self.train is not None and not isinstance(self.model, str):
+            raise ValueError("train: makes a model, so that model: has to be the folder that it goes to")
         return self
+
+
+def model_source(model: str | ModelParams) -> ModelSource:
+    """A model of params as the engine names it: the short form in one line, or its fields."""
+    from candling.models import ModelSource
+
+    if isinstance(model, str):
+        return ModelSource.parse(model)
+    return ModelSource(**model.model_dump())
 
 
 def read_params(file: Path) -> Params:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from candling.data import Pictures
 
-__all__ = ["donors_in_turn", "stratified", "unit"]
+__all__ = ["audited_rows", "donors_in_turn", "stratified", "unit"]
 
 
 def unit(images: Tensor) -> Tensor:
     """uint8 images as float in [0, 1]."""
     return images.float() / 255
+
+
+def audited_rows(pictures: Pictures, audited: Sequence[int]) -> list[int]:
+    """Rows of the pictures that show an audited class."""
+    return [row for row, label in enumerate(pictures.labels.tolist()) if label in audited]
 
 
 def stratified(pictures: Pictures, count: int) -> list[int]:

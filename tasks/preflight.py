@@ -9,20 +9,36 @@ from pathlib import Path
 import httpx
 
 from candling.errors import ParamsError, ServiceError
+from tasks.params import ModelParams, model_source
 
 __all__ = ["check_model", "check_prefect", "check_writable"]
 
 _TIMEOUT = 5.0
 
 
-def check_model(folder: Path, params: Path) -> None:
+def check_model(model: str | ModelParams, root: Path, params: Path) -> None:
     """See that the model which `model:` in `params` names is there; whether it answers is a step's work.
 
     Raises
     ------
     ParamsError
-        If a file of it is missing.
+        If it is of no form that there is, or a file of it is missing.
     """
+    source = model_source(model)
+    local = {"weights": source.weights, "classes": source.classes, "preprocessing": source.preprocessing}
+    for key, value in local.items():
+        # Without a slash or an ending it is the name of weights.
+        if isinstance(value, str) and ("/" in value or "." in value) and not (root / value).exists():
+            raise ParamsError(f"{root / value}: no such file; `model:` in {params} names it as its {key}")
+    if source.source != "folder":
+        return
+    folder = root / source.name
+    if (
+        folder.is_dir()
+        and not (folder / "spec.json").is_file()
+        and not (folder / "model.safetensors").is_file()
+    ):
+        return  # of another kind; importing it tells
     for name in ("spec.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise ParamsError(

@@ -27,7 +27,7 @@ from tasks.preflight import check_writable
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["check_tracking", "flattened", "metric_name", "publish", "tracking_uri"]
+__all__ = ["check_tracking", "download_model", "flattened", "metric_name", "publish", "tracking_uri"]
 
 ALIAS = "approved"
 _MODEL_FILES = ("model.safetensors", "spec.json")
@@ -81,6 +81,41 @@ def _impatient() -> Iterator[None]:
     finally:
         for name in ours:
             os.environ.pop(name, None)
+
+
+def download_model(name: str, root: Path) -> Path:
+    """The folder of a registered model, ``models:/name@alias`` or ``models:/name/version``, fetched once.
+
+    Raises
+    ------
+    ModelError
+        If the registry has no such model.
+    """
+    import mlflow
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    uri = tracking_uri(root)
+    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", name)
+    if match is None:
+        raise ModelError(f"{name}: write models:/NAME@ALIAS or models:/NAME/VERSION")
+    model, alias, version = match.groups()
+    try:
+        client = MlflowClient(uri)
+        version = version or str(client.get_model_version_by_alias(model, alias).version)
+        out = root / ".candling" / "mlflow" / model / version
+        if not out.is_dir():
+            part = out.with_name(f".{version}.part")
+            part.mkdir(parents=True, exist_ok=True)
+            address = client.get_model_version_download_uri(model, version)
+            mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(part), tracking_uri=uri)
+            part.rename(out)
+    except (MlflowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelError(
+            f"{name}: MLflow at {_without_password(uri)} has no such model ({reason})"
+        ) from error
+    return out
 
 
 def _without_password(uri: str) -> str:

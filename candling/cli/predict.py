@@ -9,29 +9,37 @@ import typer
 
 from candling.cli.options import Debug
 from candling.cli.output import emit
-from candling.errors import CandlingError
+from candling.cli.sources import (
+    ClassesOption,
+    HeadOption,
+    ImageSize,
+    Model,
+    PreprocessingOption,
+    WeightsOption,
+    open_model,
+)
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 @app.command()
 def predict(
-    model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Folder with model.safetensors and spec.json.")
-    ],
+    model: Model,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
     top: Annotated[int, typer.Option("--top", min=1, help="How many classes to print.")] = 5,
+    weights: WeightsOption = None,
+    classes: ClassesOption = None,
+    preprocessing: PreprocessingOption = None,
+    head: HeadOption = "auto",
+    image_size: ImageSize = None,
     debug: Debug = False,
 ) -> None:
-    """Print the softmax top classes for a picture."""
-    try:
-        from candling import models
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "candling":
-            raise
-        message = f"predict needs {error.name}; install it with `pip install 'candling[engine]'`"
-        raise CandlingError(message) from error
-    ranked = models.predict(models.load_model(model), image)
+    """Print the most probable classes for a picture."""
+    said = {"weights": weights, "classes": classes, "preprocessing": preprocessing, "head": head}
+    with open_model("predict", model, image_size, **said) as opened:
+        from candling.models import predict as ranking
+
+        ranked = ranking(opened.model, image)
 
     from candling.report.terminal import clean
 

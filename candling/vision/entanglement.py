@@ -9,6 +9,7 @@ excites k as much as c itself, 0 not at all; with two classes e is -1 by constru
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -20,7 +21,10 @@ __all__ = ["Entanglement", "entanglement"]
 
 @dataclass(frozen=True)
 class Entanglement:
-    """`matrix[c][k]` is e(c→k) with its interval over seeds; None where c's prototypes all failed."""
+    """`matrix[c][k]` is e(c→k) with its interval over seeds, of the classes asked for in their order.
+
+    None where c's prototypes all failed.
+    """
 
     matrix: tuple[tuple[Estimate | None, ...], ...]
 
@@ -35,7 +39,13 @@ class Entanglement:
         return max(pairs, key=lambda pair: pair[2].value, default=None)
 
 
-def entanglement(prototype_logits: Tensor, prototype_classes: Tensor, natural_logits: Tensor) -> Entanglement:
+def entanglement(
+    prototype_logits: Tensor,
+    prototype_classes: Tensor,
+    natural_logits: Tensor,
+    *,
+    classes: Sequence[int] | None = None,
+) -> Entanglement:
     """The directed class × class matrix.
 
     Parameters
@@ -46,6 +56,8 @@ def entanglement(prototype_logits: Tensor, prototype_classes: Tensor, natural_lo
         (R,) the class of each.
     natural_logits
         (N, K) logits of the eval set, which set the scale.
+    classes
+        Rows and columns of the matrix; None: all K. Logits are centred on the mean over all K.
     """
 
     def centred(values: Tensor) -> Tensor:
@@ -53,10 +65,11 @@ def entanglement(prototype_logits: Tensor, prototype_classes: Tensor, natural_lo
 
     natural = centred(natural_logits)
     z = (centred(prototype_logits) - natural.mean(0)) / natural.std(0).clamp_min(1e-12)
+    chosen = list(range(natural.shape[1]) if classes is None else classes)
     rows = []
-    for c in range(natural.shape[1]):
+    for c in chosen:
         own = z[prototype_classes == c]
         own = own[own[:, c] > 0]  # a prototype that does not excite its own class says nothing
         ratios = (own / own[:, [c]]).numpy()
-        rows.append(tuple(mean(ratios[:, k]) if len(ratios) else None for k in range(natural.shape[1])))
+        rows.append(tuple(mean(ratios[:, k]) if len(ratios) else None for k in chosen))
     return Entanglement(tuple(rows))

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from candling.models import logits
+from candling.models import log_odds, logits
 
 __all__ = [
     "Isolation",
@@ -25,21 +25,12 @@ __all__ = [
     "evidence_share",
     "faded",
     "isolate",
-    "log_odds",
     "object_shapley",
+    "window_size",
     "windows_of",
 ]
 
 Progress = Callable[[int, int], None]
-
-
-def log_odds(values: Tensor) -> Tensor:
-    """Log-odds of each class, log(p / (1 - p)), of logits (..., K): free of common shifts."""
-    others = [
-        torch.logsumexp(torch.cat([values[..., :k], values[..., k + 1 :]], -1), -1)
-        for k in range(values.shape[-1])
-    ]
-    return values - torch.stack(others, -1)
 
 
 def windows_of(size: tuple[int, int], side: int, stride: int) -> Tensor:
@@ -63,17 +54,24 @@ def windows_of(size: tuple[int, int], side: int, stride: int) -> Tensor:
     return torch.stack(masks)
 
 
-def blurred_fill(images: Tensor, *, side: int = 25) -> Tensor:
-    """Images (N, 3, H, W) in [0, 1] averaged over a square: the fill where there are no donors."""
-    pad = side // 2
-    return F.avg_pool2d(F.pad(images, (pad, pad, pad, pad), mode="reflect"), side, 1)
+def blurred_fill(images: Tensor) -> Tensor:
+    """Images (N, 3, H, W) in [0, 1] averaged over a quarter of their side: the fill without donors."""
+    pad = max(1, min(images.shape[2:]) // 8)
+    return F.avg_pool2d(F.pad(images, (pad, pad, pad, pad), mode="reflect"), 2 * pad + 1, 1)
+
+
+def window_size(size: tuple[int, int], side: int | None, stride: int | None) -> tuple[int, int]:
+    """Side and stride of the windows in pixels: by default a quarter of the image, and two thirds of that."""
+    side = side or max(1, min(size) // 4)
+    return side, stride or max(1, 2 * side // 3)
 
 
 @dataclass(frozen=True)
 class Isolation:
-    """maps: (N, K, H, W) evidence per pixel, in log-odds, for each class; fill: what hid the windows."""
+    """maps: (N, C, H, W) evidence per pixel, log-odds, for `classes` (N, C); fill: what hid the windows."""
 
     maps: Tensor
+    classes: Tensor
     fill: Literal["donors", "blur"]
     evaluations: int
 
@@ -82,14 +80,15 @@ def isolate(
     model: nn.Module,
     images: Tensor,
     *,
+    classes: Tensor | None = None,
     donors: Tensor | None = None,
     donors_per_image: int = 4,
-    side: int = 24,
-    stride: int = 16,
+    side: int | None = None,
+    stride: int | None = None,
     batch: int = 64,
     progress: Progress | None = None,
 ) -> Isolation:
-    """Evidence maps of all classes for each image.
+    """Evidence maps for each image.
 
     Parameters
     ----------
@@ -97,20 +96,22 @@ def isolate(
         Images (N, 3, H, W) in [0, 1] to logits.
     images
         float (N, 3, H, W) in [0, 1].
+    classes
+        int (N, C): for which classes, image by image; None: for all.
     donors
         float (D, 3, H, W): clean backgrounds; image i uses rows i, i + D / donors_per_image, … so that
         donors sorted by kind are used evenly. None: a blur of the image itself.
     side, stride
-        Of the windows, in pixels.
+        Of the windows, in pixels; see `window_size`.
     batch
         Images evaluated at a time; on processors small batches stay in the cache.
     """
     count, _, height, width = images.shape
-    windows = windows_of((height, width), side, stride)
+    windows = windows_of((height, width), *window_size((height, width), side, stride))
     coverage = windows.float().sum(0)
     fill: Literal["donors", "blur"] = "blur" if donors is None else "donors"
     per_image = 1 if donors is None else min(donors_per_image, len(donors))
-    maps, evaluations = [], 0
+    maps, targets, evaluations = [], [], 0
     for i in range(count):
         image = images[i : i + 1]
         if donors is None:
@@ -122,7 +123,9 @@ def isolate(
         hidden = torch.where(keep, fills[:, None], image[:, None])
         shown = torch.where(keep, image[:, None], fills[:, None])
         stack = torch.cat([image, fills, hidden.flatten(0, 1), shown.flatten(0, 1)])
-        out = log_odds(logits(model, stack, batch=batch))
+        out = log_odds(model, logits(model, stack, batch=batch))
+        targets.append(torch.arange(out.shape[1]) if classes is None else classes[i])
+        out = out[:, targets[-1]]
         evaluations += len(stack)
         whole, empty = out[:1], out[1 : 1 + per_image]
         out_hidden, out_shown = out[1 + per_image :].view(2, per_image, len(windows), -1)
@@ -130,7 +133,7 @@ def isolate(
         maps.append(torch.einsum("mk,mhw->khw", evidence, windows.float()) / coverage)
         if progress is not None:
             progress(i + 1, count)
-    return Isolation(torch.stack(maps), fill, evaluations)
+    return Isolation(torch.stack(maps), torch.stack(targets), fill, evaluations)
 
 
 def evidence_share(maps: Tensor, regions: Tensor, *, sign: Literal["both", "for"] = "both") -> Tensor:
@@ -199,25 +202,26 @@ def object_shapley(
     )
 
     def odds(stack: Tensor, repeats: int) -> Tensor:
-        out = log_odds(logits(model, stack, batch=batch))
+        out = log_odds(model, logits(model, stack, batch=batch))
         return out.gather(1, labels.repeat_interleave(repeats)[:, None]).view(count, repeats).mean(1)
 
     both, background = odds(images, 1), odds(clean, 1)
     pasted = torch.where(masks[:, None, None], images[:, None], donors[rows])
     alone = odds(pasted.flatten(0, 1), per_image)
-    empty = log_odds(logits(model, donors, batch=batch))[rows]
+    empty = log_odds(model, logits(model, donors, batch=batch))[rows]
     neither = empty.gather(2, labels[:, None, None].expand(-1, per_image, 1))[..., 0].mean(1)
     phi_object = ((both - background) + (alone - neither)) / 2
     phi_background = ((both - alone) + (background - neither)) / 2
     return torch.stack([phi_object, phi_background], 1)
 
 
-def faded(image: Tensor, evidence: Tensor, *, smooth: int = 9) -> Tensor:
+def faded(image: Tensor, evidence: Tensor, *, smooth: int | None = None) -> Tensor:
     """The image (3, H, W) faded to white where evidence (H, W) for the class is small or negative.
 
-    `smooth` averages the evidence over so many pixels, so that the edges of windows do not show.
+    `smooth` averages the evidence over so many pixels, by default a tenth of the side, so that the edges of
+    windows do not show.
     """
-    pad = smooth // 2
+    pad = (smooth or min(image.shape[1:]) // 10) // 2
     padded = F.pad(evidence.clamp_min(0)[None], (pad, pad, pad, pad), mode="replicate")
     positive = F.avg_pool2d(padded, 2 * pad + 1, 1)[0]
     weight = (positive / positive.max().clamp_min(1e-12)).sqrt()

@@ -1,11 +1,13 @@
 """Prototypes: inputs that maximise a class logit (activation maximisation, Erhan et al. 2009).
 
-The image is a Fourier spectrum with decorrelated colours around the data's mean picture, seen by the model
-through random transforms (Olah et al., "Feature Visualization", Distill 2017, sections "Preconditioning"
-and "Transformation robustness"). The magnitude of each frequency is that of the data and only the phase is
-optimised (MACO, Fel et al. 2023, arXiv 2306.06805, section 3): nothing can saturate, and what the model
-does not ask for stays as natural as noise with a natural spectrum. Every (class, seed) row draws from a
-generator of its own, so that a row does not depend on its neighbours.
+The image is a Fourier spectrum with decorrelated colours, seen by the model through random transforms (Olah
+et al., "Feature Visualization", Distill 2017, sections "Preconditioning" and "Transformation robustness").
+There are two parameterisations. ``maco`` fixes the magnitude of each frequency to that of the data, around
+its mean picture, and optimises the phase alone (MACO, Fel et al. 2023, arXiv 2306.06805, section 3): nothing
+can saturate, and what the model does not ask for stays noise with a natural spectrum. ``fourier`` starts from
+next to nothing on the data's mean colour and lets magnitudes grow, scaled by the data's spectrum in all
+directions alike: what the model does not ask for stays plain. Every (class, seed) row draws from a generator
+of its own, so that a row does not depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -13,15 +15,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from candling.errors import ModelError
-from candling.models import evaluating, logits, penultimate
+from candling.models import evaluating, logits, penultimate, probabilities
 
 __all__ = [
+    "FOURIER",
+    "MACO",
     "Prior",
     "PrototypeSettings",
     "Prototypes",
@@ -50,13 +55,15 @@ class Prior:
 
 @dataclass(frozen=True)
 class PrototypeSettings:
-    """How to optimise.
+    """How to optimise; `MACO` and `FOURIER` are what works for each parameterisation.
 
     Each row starts from the one of `starts` draws that climbed highest in `heat` steps and climbs for
-    `steps` more. `learning_rate` is in radians of phase; `contrast` multiplies the magnitudes measured on
-    the data; `jitter` is in parts of the side, `scale` a relative range, `rotate` degrees.
+    `steps` more. `learning_rate` is in radians of phase for ``maco``, in parts of the data's magnitudes for
+    ``fourier``; `contrast` multiplies these: as they are for ``maco``, as they start for ``fourier``.
+    `jitter` is in parts of the side, `scale` a relative range, `rotate` degrees.
     """
 
+    parameterisation: Literal["maco", "fourier"] = "maco"
     seeds: int = 8
     steps: int = 160
     starts: int = 8
@@ -66,6 +73,13 @@ class PrototypeSettings:
     jitter: float = 0.06
     scale: float = 0.12
     rotate: float = 8.0
+
+
+MACO = PrototypeSettings()
+FOURIER = PrototypeSettings(
+    parameterisation="fourier", seeds=4, steps=128, starts=1, learning_rate=0.05, contrast=0.05,
+    jitter=0.08, scale=0.25, rotate=10.0,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -124,9 +138,33 @@ def fit_prior(images: Tensor, empty: Tensor | None = None) -> Prior:
     return Prior(mean, matrix.float(), (power - floor).clamp_min(0).sqrt())
 
 
-def _render(phases: Tensor, prior: Prior, contrast: float) -> Tensor:
-    """Images (R, 3, H, W) in [0, 1] of phases (R, 3, H, W // 2 + 1) in radians."""
-    waves = torch.polar((contrast * prior.spectrum).expand(phases.shape), phases)
+def _isotropic(prior: Prior) -> Prior:
+    """The prior without places and directions: its mean colour, each frequency's magnitude over all angles.
+
+    Roots of mean squares of rings; the axes of a spectrum hold the edges of pictures, which would be drawn.
+    """
+    height, width = prior.mean.shape[1:]
+    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
+    ring = ((rows.square() + columns.square()).sqrt() * max(height, width)).round().long().flatten()
+    power = torch.zeros(3, int(ring.max()) + 1).index_add_(1, ring, prior.spectrum.square().flatten(1))
+    ringed = (power / ring.bincount())[:, ring].view_as(prior.spectrum).sqrt()
+    return Prior(prior.mean.mean((1, 2), keepdim=True).expand_as(prior.mean), prior.colours, ringed)
+
+
+def _first_draws(count: int, prior: Prior, settings: PrototypeSettings, generator: torch.Generator) -> Tensor:
+    """What `_render` renders, drawn: phases (count, 3, H, W // 2 + 1), or coefficients (…, 2)."""
+    shape = (count, *prior.spectrum.shape)
+    if settings.parameterisation == "maco":
+        return 2 * torch.pi * torch.rand(shape, generator=generator)
+    return settings.contrast * torch.randn(*shape, 2, generator=generator)
+
+
+def _render(drawn: Tensor, prior: Prior, settings: PrototypeSettings) -> Tensor:
+    """Images (R, 3, H, W) in [0, 1] of phases in radians, or of coefficients in parts of the spectrum."""
+    if settings.parameterisation == "maco":
+        waves = torch.polar((settings.contrast * prior.spectrum).expand(drawn.shape), drawn)
+    else:
+        waves = torch.view_as_complex(drawn) * prior.spectrum
     planes = torch.fft.irfft2(waves, s=prior.mean.shape[1:], norm="ortho")
     return torch.sigmoid(prior.mean + torch.einsum("ij,njhw->nihw", prior.colours, planes))
 
@@ -170,7 +208,7 @@ def unseen_transforms(images: Tensor, generator: torch.Generator) -> list[Tensor
 
 def _climb(
     model: nn.Module,
-    phases: Tensor,
+    drawn: Tensor,
     moves: Tensor,
     target: Tensor,
     prior: Prior,
@@ -179,26 +217,26 @@ def _climb(
     decay: bool,
     tick: Callable[[int], None],
 ) -> tuple[Tensor, Tensor]:
-    """Climb the target's logit from `phases` (R, 3, H, W // 2 + 1) under `moves` (steps, R, 4).
+    """Climb the target's logit from `drawn` (R, …) under `moves` (steps, R, 4).
 
-    Returns the phases and the logits (R,) of the last step, as seen through its transforms.
+    Returns what was drawn, moved, and the logits (R,) of the last step, as seen through its transforms.
     """
-    phases = phases.clone().requires_grad_()
-    optimiser = torch.optim.Adam([phases], lr=settings.learning_rate, betas=(0.9, 0.99))
+    drawn = drawn.clone().requires_grad_()
+    optimiser = torch.optim.Adam([drawn], lr=settings.learning_rate, betas=(0.9, 0.99))
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, len(moves))
-    score = torch.zeros(len(phases))
+    score = torch.zeros(len(drawn))
     for move in moves:
-        images = _affine(_render(phases, prior, settings.contrast), move, settings)
+        images = _affine(_render(drawn, prior, settings), move, settings)
         score = model(images.contiguous(memory_format=torch.channels_last)).gather(1, target[:, None])[:, 0]
-        gradient = torch.autograd.grad(-score.sum(), phases)[0] if score.requires_grad else None
+        gradient = torch.autograd.grad(-score.sum(), drawn)[0] if score.requires_grad else None
         if gradient is None or not torch.isfinite(gradient).all():
             raise ModelError("the gradient of a class logit is NaN or does not reach the input")
-        phases.grad = gradient
+        drawn.grad = gradient
         optimiser.step()
         if decay:
             rate.step()
-        tick(len(phases))
-    return phases.detach(), score.detach()
+        tick(len(drawn))
+    return drawn.detach(), score.detach()
 
 
 def generate_prototypes(
@@ -234,12 +272,12 @@ def generate_prototypes(
     ModelError
         If the model's gradient is NaN or does not reach the input.
     """
-    settings = settings or PrototypeSettings()
+    settings = settings or MACO
     rows = [(int(c), s) for c in classes for s in range(settings.seeds)]
-    height, width = prior.mean.shape[1:]
+    prior = prior if settings.parameterisation == "maco" else _isotropic(prior)
     device = next(model.parameters(), prior.mean).device
     prior = Prior(prior.mean.to(device), prior.colours.to(device), prior.spectrum.to(device))
-    shape, starts, heat = (3, height, width // 2 + 1), settings.starts, settings.heat
+    starts, heat = settings.starts, settings.heat
     total, done = len(rows) * ((starts * heat if starts > 1 else 0) + settings.steps), 0
 
     def tick(images: int) -> None:
@@ -248,13 +286,13 @@ def generate_prototypes(
         if progress is not None:
             progress(done, total)
 
-    def in_batches(phases: Tensor, moves: Tensor, target: Tensor, *, decay: bool) -> tuple[Tensor, Tensor]:
+    def in_batches(drawn: Tensor, moves: Tensor, target: Tensor, *, decay: bool) -> tuple[Tensor, Tensor]:
         parts = [
             _climb(
-                model, phases[i : i + batch].to(device), moves[:, i : i + batch].to(device),
+                model, drawn[i : i + batch].to(device), moves[:, i : i + batch].to(device),
                 target[i : i + batch].to(device), prior, settings, decay=decay, tick=tick,
             )
-            for i in range(0, len(phases), batch)
+            for i in range(0, len(drawn), batch)
         ]  # fmt: skip
         return torch.cat([p for p, _ in parts]), torch.cat([s for _, s in parts])
 
@@ -263,18 +301,20 @@ def generate_prototypes(
     with evaluating(model):
         for i, row in enumerate(rows):
             generator = row_generator("prototype", *row)
-            phases = 2 * torch.pi * torch.rand(starts, *shape, generator=generator)
+            drawn = _first_draws(starts, prior, settings, generator)
             if starts > 1:
                 moves = 2 * torch.rand(heat, starts, 4, generator=generator) - 1
-                phases, score = in_batches(phases, moves, target[i].expand(starts), decay=False)
-                phases = phases[score.argmax()][None]
-            chosen.append(phases.cpu())
+                drawn, score = in_batches(drawn, moves, target[i].expand(starts), decay=False)
+                drawn = drawn[score.argmax()][None]
+            chosen.append(drawn.cpu())
             draws.append(2 * torch.rand(settings.steps, 4, generator=generator) - 1)
-        phases, _ = in_batches(torch.cat(chosen), torch.stack(draws, 1), target, decay=True)
-        final = _render(phases, prior, settings.contrast)
+        drawn, _ = in_batches(torch.cat(chosen), torch.stack(draws, 1), target, decay=True)
+        final = _render(drawn, prior, settings)
     views = unseen_transforms(final, row_generator("unseen transforms"))
     column = target[:, None].to(device)
-    probability = torch.cat([logits(model, view).softmax(1).gather(1, column) for view in views], 1)
+    probability = torch.cat(
+        [probabilities(model, logits(model, view)).gather(1, column) for view in views], 1
+    )
     return Prototypes(
         images=final.cpu(),
         classes=target,

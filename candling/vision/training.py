@@ -18,7 +18,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How to train. `steps` counts batches; `l1` weighs the mean absolute convolution weight."""
+    """How to train. `steps` counts batches; `l1` weighs the mean absolute convolution weight.
+
+    `freeze_norm` leaves the statistics of batch norm as they are: for fine-tuning on few pictures, and where
+    they were folded into the convolutions.
+    """
 
     steps: int = 600
     batch: int = 64
@@ -27,6 +31,7 @@ class Schedule:
     weight_decay: float = 1e-2
     l1: float = 0.0
     warmup: float = 0.1
+    freeze_norm: bool = False
 
 
 def augment(
@@ -111,6 +116,10 @@ def train(
     )
     size = sum(p.numel() for p in weights)
     model.train().to(memory_format=torch.channels_last)
+    if schedule.freeze_norm:
+        for module in model.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
     order = torch.empty(0, dtype=torch.long)
     for step in range(schedule.steps):
         if len(order) < schedule.batch:

@@ -162,8 +162,8 @@ CASES = {
         without_masks(lambda table: table.drop(columns="mask")),
         ("background.follow_rate needs masks", "'eval'"),
     ),
-    "one mask is missing": Case(
-        without_masks(lambda table: table.assign(mask=[None, *table["mask"][1:]])),
+    "every mask is missing": Case(
+        without_masks(lambda table: table.assign(mask=[None] * len(table))),
         ("background.follow_rate needs masks", "'eval'"),
     ),
     "no model": Case(remove("models/small/before"), ("models/small/before", "no spec.json", "dvc repro")),

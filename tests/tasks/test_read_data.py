@@ -9,7 +9,7 @@ from PIL import Image
 
 import candling.data
 from candling.data import split_digest
-from tasks.read_data import Dataset
+from tasks.read_data import Dataset, Located
 
 
 def write_split(folder: Path, colour: tuple[int, int, int]) -> None:
@@ -20,7 +20,8 @@ def write_split(folder: Path, colour: tuple[int, int, int]) -> None:
 
 
 def dataset(folder: Path) -> Dataset:
-    return Dataset(folder, ("a", "b"), {"eval": split_digest(folder, "eval")})
+    located = Located(folder, "eval", split_digest(folder, "eval"))
+    return Dataset(classes=("a", "b"), audited=(0, 1), splits={"eval": located})
 
 
 def test_a_split_is_decoded_once_and_again_when_it_changed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -143,7 +144,7 @@ def shorten(size: int) -> Callable[[Path], None]:
         (edit(mean=[0.5]), "not a model that can be built"),
         (edit(std=["wide", "wide", "wide"]), "not a model that can be built"),
         (edit(classes=["sky", "tank"]), "weights do not fit 'residual_cnn': size mismatch for head"),
-        (edit(arguments={"widths": [4, 6, 8]}), "weights do not fit 'residual_cnn': Missing key"),
+        (edit(arguments={"widths": [4, 6, 8]}), "weights do not fit 'residual_cnn': missing stages.1.body"),
     ],
 )
 def test_a_damaged_folder_gets_one_sentence(
@@ -276,3 +277,15 @@ def test_predict_says_what_is_wrong_with_a_picture(model: Classifier, tmp_path: 
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:300])
     with pytest.raises(DataError, match=r"a\.png: not a picture"):
         predict(model, tmp_path / "a.png")
+
+
+def test_folders_of_the_first_release_keep_their_text_and_digest(model: Classifier, tmp_path: Path) -> None:
+    save_model(model, tmp_path)
+    spec = {"architecture": "residual_cnn", "arguments": {"widths": [4, 6]},
+            "classes": ["sky", "tank", "tree"],
+            "image_size": [16, 20], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}  # fmt: skip
+    text = json.dumps(spec, indent=2, sort_keys=True) + "\n"
+    assert (tmp_path / "spec.json").read_text() == text
+    weights = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).digest()
+    whole = hashlib.sha256(hashlib.sha256(text.encode()).digest() + weights)
+    assert model_digest(tmp_path) == whole.hexdigest()

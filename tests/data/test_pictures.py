@@ -97,6 +97,39 @@ def test_masks_and_clean_pictures_may_be_absent(tmp_path: Path, table: Table) ->
     assert bare.take([1]).masks is None
 
 
+def test_some_pictures_have_masks(tmp_path: Path, table: Table) -> None:
+    table["mask"][1] = table["mask_sha256"][1] = None
+    found = read(tmp_path, table)
+    assert found.masks is not None
+    assert found.has_mask is not None
+    assert found.has_mask.tolist() == [True, False, True]
+    assert not found.masks[1].any()
+    for row in (0, 2):
+        assert np.array_equal(found.masks[row], part_ids(row))
+    taken = found.take([1, 2])
+    assert taken.has_mask is not None
+    assert taken.has_mask.tolist() == [False, True]
+    table["mask"] = [None] * 3
+    bare = read(tmp_path, table)
+    assert bare.masks is None
+    assert bare.has_mask is None
+
+
+def test_slices_are_kept_with_their_pictures(tmp_path: Path, table: Table) -> None:
+    assert read(tmp_path, table).slices == {}
+    table["slice.time of day"] = ["night", None, "day"]
+    found = read(tmp_path, table)
+    assert found.slices == {"time of day": ("night", "", "day")}
+    assert found.take([2, 0]).slices == {"time of day": ("day", "night")}
+
+
+def test_two_classes_of_one_name_cannot_be_told_apart(tmp_path: Path, table: Table) -> None:
+    write(tmp_path, table)
+    with pytest.raises(DataError, match="'tank' is the name of two of the model's classes"):
+        read_split(tmp_path, "eval", ("tank", "clear", "tank"))
+    assert len(read_split(tmp_path, "eval", ("tank", "clear", "crane", "crane"))) == 3
+
+
 def test_take_keeps_rows_together(tmp_path: Path, table: Table) -> None:
     found = read(tmp_path, table)
     taken = found.take([2, 0, 2])

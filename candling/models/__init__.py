@@ -1,0 +1,48 @@
+"""Models as data: any classifier, imported once into a folder that holds and says all about it.
+
+`import_model` makes that folder of a `ModelSource`, `load_model` rebuilds the model from it.
+"""
+
+from candling.models.classifier import Classifier, log_odds, probabilities
+from candling.models.describing import describe
+from candling.models.finetuning import with_new_head
+from candling.models.importing import downloaded, import_model
+from candling.models.preprocessing import Preprocessing, read_preprocessing
+from candling.models.running import (
+    Layer,
+    check_differentiable,
+    evaluating,
+    layers,
+    logits,
+    penultimate,
+    predict,
+)
+from candling.models.source import ModelSource
+from candling.models.spec import ModelSpec, read_spec
+from candling.models.storage import build_model, load_model, model_digest, save_model
+
+__all__ = [
+    "Classifier",
+    "Layer",
+    "ModelSource",
+    "ModelSpec",
+    "Preprocessing",
+    "build_model",
+    "check_differentiable",
+    "describe",
+    "downloaded",
+    "evaluating",
+    "import_model",
+    "layers",
+    "load_model",
+    "log_odds",
+    "logits",
+    "model_digest",
+    "penultimate",
+    "predict",
+    "probabilities",
+    "read_preprocessing",
+    "read_spec",
+    "save_model",
+    "with_new_head",
+]

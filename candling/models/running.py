@@ -1,0 +1,232 @@
+"""Running models: logits in batches, features, shapes of layers; a model is left as it was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from candling.errors import DataError, ModelError
+from candling.models.blackbox import BlackBox
+from candling.models.classifier import Classifier, probabilities
+from candling.models.heads import probes
+
+__all__ = ["Layer", "check_differentiable", "evaluating", "layers", "logits", "penultimate", "predict"]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """The model in eval mode with frozen parameters; mode and flags are put back on leaving."""
+    modes = {module: module.training for module in model.modules()}
+    flags = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    try:
+        model.eval()
+        for parameter in flags:
+            parameter.requires_grad_(False)
+        yield model
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)
+
+
+def _as_unit(images: Tensor) -> Tensor:
+    """Images as float32 in [0, 1]; uint8 is scaled."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+@torch.inference_mode()
+def logits(model: nn.Module, images: Tensor, *, batch: int = 128) -> Tensor:
+    """Logits (N, classes) of images (N, 3, H, W), uint8 or float in [0, 1], in batches.
+
+    Raises
+    ------
+    ModelError
+        If any logit is NaN or infinite.
+    """
+    with evaluating(model):
+        # Convolutions are about twice as fast on channels-last images, whatever the weights' format.
+        out = torch.cat(
+            [
+                model(_as_unit(part).contiguous(memory_format=torch.channels_last))
+                for part in images.split(batch)
+            ]
+        )
+    bad = ~torch.isfinite(out).all(1)
+    if bad.any():
+        raise ModelError(
+            f"the model returned NaN or infinite logits for {int(bad.sum())} of {len(out)} images"
+        )
+    return out
+
+
+def _refuse_black_box(model: nn.Module, what: str) -> None:
+    for module in model.modules():
+        if isinstance(module, BlackBox):
+            raise ModelError(f"the model is a black box ({module.kind}), so {what} cannot be had")
+
+
+@torch.inference_mode()
+def penultimate(model: nn.Module, images: Tensor, *, batch: int = 128) -> Tensor:
+    """What goes into the layer that makes the logits, (N, features), for images as in `logits`.
+
+    That layer is the last linear one that ran with as many outputs as there are logits, or a convolution of
+    single pixels whose outputs are pooled to logits, as in SqueezeNet. Inputs of several places (pixels,
+    tokens) are averaged over the places.
+
+    Raises
+    ------
+    ModelError
+        If the model has no such layer, or is a black box.
+    """
+    _refuse_black_box(model, "its penultimate features")
+    ran: dict[tuple[bool, int], Tensor] = {}
+    features: list[Tensor] = []
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        linear = isinstance(module, nn.Linear)
+        if inputs and isinstance(output, Tensor):
+            width = output.shape[-1 if linear else 1]
+            ran.pop((linear, width), None)  # so that the order is that of the last runs
+            ran[linear, width] = inputs[0]
+
+    def end(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        count = output.shape[1] if isinstance(output, Tensor) and output.dim() > 1 else 1
+        widths = (1,) if isinstance(model, Classifier) and model.head == "binary" else (count,)
+        heads = [key for key in ran if key[1] in widths]
+        if heads and not heads[-1][0] and any(linear for linear, _ in ran):
+            # A convolution that has as many channels as there are classes, somewhere in the middle.
+            last = list(ran)[-1]
+            heads = [heads[-1]] if heads[-1] == last else [key for key in heads if key[0]]
+        keys = heads or [key for key in ran if key[0]]
+        if keys:
+            linear, _ = keys[-1]
+            found = ran[keys[-1]]
+            # Places lie between images and features for linear layers, and after both for convolutions.
+            places = range(1, found.dim() - 1) if linear else range(2, found.dim())
+            features.append(found.mean(tuple(places)) if len(places) else found)
+        ran.clear()
+
+    with ExitStack() as stack:
+        for module in model.modules():
+            pixelwise = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)
+            if isinstance(module, nn.Linear) or pixelwise:
+                stack.callback(module.register_forward_hook(note).remove)
+        stack.callback(model.register_forward_hook(end).remove)
+        logits(model, images, batch=batch)
+    if not features:
+        raise ModelError("the model has no linear layer to read penultimate features from")
+    return torch.cat(features)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module of a network: its dotted name, its class, what it returns and how many parameters it has.
+
+    `output_shape` is without the images' axis; None where it was not called, or returns no tensor.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...] | None
+    parameters: int
+
+
+@torch.inference_mode()
+def layers(model: nn.Module, image_size: tuple[int, int]) -> list[Layer]:
+    """All modules of a network in the order of their definition, with shapes from one picture.
+
+    Names are those within the network that a `Classifier` holds.
+
+    Raises
+    ------
+    ModelError
+        If the model is a black box.
+    """
+    _refuse_black_box(model, "its layers")
+    network = model.network if isinstance(model, Classifier) else model
+    shapes: dict[nn.Module, tuple[int, ...]] = {}
+
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        found = _first_tensor(output)
+        if found is not None:
+            shapes[module] = tuple(found.shape[1:])
+
+    with ExitStack() as stack, evaluating(model):
+        for _, module in network.named_modules():
+            stack.callback(module.register_forward_hook(note).remove)
+        model(torch.full((1, 3, *image_size), 0.5, device=_device(model)))
+    return [
+        Layer(name, type(module).__name__, shapes.get(module), sum(p.numel() for p in module.parameters()))
+        for name, module in network.named_modules()
+        if name
+    ]
+
+
+def _first_tensor(output: Any) -> Tensor | None:
+    if isinstance(output, Tensor):
+        return output
+    values = output.values() if hasattr(output, "values") else output
+    if isinstance(output, tuple | list) or hasattr(output, "values"):
+        return next((value for value in values if isinstance(value, Tensor)), None)
+    return None
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def check_differentiable(model: nn.Module, image_size: tuple[int, int]) -> None:
+    """See that the gradient of the logits reaches the picture.
+
+    Raises
+    ------
+    ModelError
+        If it is cut off (a black box, argmax or detach inside), zero everywhere, or NaN.
+    """
+    _refuse_black_box(model, "its gradient")
+    images = probes(image_size)[:4].to(_device(model)).requires_grad_()
+    with evaluating(model), torch.enable_grad():
+        out = model(images)
+        gradient = None
+        if out.requires_grad:
+            # Each class counts differently, because the sum over softmax probabilities does not change.
+            weights = torch.linspace(1, 2, out.shape[1], device=out.device).expand_as(out)
+            (gradient,) = torch.autograd.grad(out, images, weights, allow_unused=True)
+    if gradient is None or not gradient.any():
+        raise ModelError(
+            "the gradient of the logits does not reach the picture; look for argmax, rounding, detach or "
+            "no_grad inside the network"
+        )
+    if not torch.isfinite(gradient).all():
+        raise ModelError("the gradient of the logits is NaN or infinite for ordinary pictures")
+
+
+def predict(model: Classifier, image: Path | str) -> list[tuple[str, float]]:
+    """Classes with their probabilities, most probable first, for one picture on disk.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or not a picture.
+    """
+    path = Path(image)
+    if not path.is_file():
+        raise DataError(f"{path}: no such picture")
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
+    except OSError as error:
+        raise DataError(f"{path}: not a picture that Pillow can read") from error
+    picture, _ = model.prepare(picture)
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+    shares = probabilities(model, logits(model, pixels))[0].tolist()
+    return sorted(zip(model.classes, shares, strict=True), key=lambda pair: -pair[1])

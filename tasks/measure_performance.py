@@ -1,0 +1,144 @@
+"""Step: measure what every owner of a model expects: accuracy, calibration, confusion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prefect import task
+
+from tasks.context import Context, Tick, write_findings
+from tasks.examine import examine
+from tasks.load_model import Subject
+from tasks.store import Stored
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from candling.audit.record import Measurement
+    from candling.models import Classifier
+
+__all__ = ["measure"]
+
+# Fewer images than these say nothing of a group, and nothing of how far confidence can be trusted.
+_LEAST = 30
+_LEAST_CALIBRATION = 100
+_PAIRS = 20  # of classes that are confused most, of many classes
+
+
+@task(name="measure performance")
+def measure(context: Context, subject: Subject) -> Stored:
+    """Accuracy of the whole, of each class, slice and group, calibration, and which classes are confused."""
+    dataset = context.dataset
+
+    def look(model: Classifier, out: Path, tick: Tick) -> None:
+        import torch
+
+        from candling.models import logits, probabilities
+        from candling.statistics import proportion
+        from candling.vision.performance import accuracy_by, worst_of
+        from tasks.measuring import measurement
+        from tasks.pictures import audited_rows
+
+        everything = dataset.read("eval")
+        pictures = everything.take(audited_rows(everything, dataset.audited))
+        likely = probabilities(model, logits(model, pictures.images))
+        predicted, labels = likely.argmax(1), pictures.labels
+        right = predicted == labels
+        measurements = [measurement("accuracy.overall", proportion(int(right.sum()), len(right)))]
+        names = [dataset.classes[k] for k in labels.tolist()]
+        for name, estimate in accuracy_by(right, names).items():
+            measurements.append(measurement("accuracy.class", estimate, {"class": name}, least=_LEAST))
+        notes = {}
+
+        def worst(id: str, keys: Sequence[str]) -> None:
+            found = worst_of(right, keys, least=_LEAST)
+            if found is not None:
+                measurements.append(measurement(id, found[1], least=_LEAST, note=found[0]))
+
+        if any(pictures.environments):
+            for group, estimate in accuracy_by(right, pictures.groups).items():
+                measurements.append(measurement("accuracy.group", estimate, {"group": group}, least=_LEAST))
+            worst("accuracy.worst_group", pictures.groups)
+        else:
+            notes["left_out.groups"] = (
+                "Accuracy is not told by group; a column `group` (class/background) would add the worst "
+                "group, which is where shortcuts show."
+            )
+        cells: dict[str, torch.Tensor] = {}
+        for column, values in pictures.slices.items():
+            for value, estimate in accuracy_by(right, values).items():
+                scope = {"slice": column, "value": value}
+                measurements.append(measurement("accuracy.slice", estimate, scope, least=_LEAST))
+                cells[f"{column}: {value}"] = right[torch.tensor([v == value for v in values])]
+        if cells:
+            # A picture lies in a slice of every column; each slice is judged on its own pictures.
+            slices = [name for name, cell in cells.items() for _ in range(len(cell))]
+            found = worst_of(torch.cat(list(cells.values())), slices, least=_LEAST)
+            if found is not None:
+                measurements.append(
+                    measurement("accuracy.worst_slice", found[1], least=_LEAST, note=found[0])
+                )
+        else:
+            notes["left_out.slices"] = (
+                "There are no slices; further columns of the manifest (camera, site, time) would add "
+                "one each."
+            )
+        if "like_train" in dataset:
+            held_out = dataset.read("like_train")
+            hits = int((logits(model, held_out.images).argmax(1) == held_out.labels).sum())
+            measurements.append(measurement("accuracy.like_train", proportion(hits, len(held_out))))
+        if model.head == "multilabel":
+            notes["left_out.calibration"] = (
+                "Calibration is not measured: the probabilities of several labels do not share out one whole."
+            )
+        else:
+            measurements += _calibration(likely, labels)
+        measurements += _confusion(predicted, labels, dataset.audited, dataset.classes)
+        write_findings(out, measurements, notes=notes)
+
+    return examine(context, "measure performance", subject, ["eval", "like_train"], look, module=__name__)
+
+
+def _calibration(likely: Tensor, labels: Tensor) -> list[Measurement]:
+    from candling.statistics import Estimate
+    from candling.vision.performance import calibration
+    from tasks.measuring import measurement
+
+    found = calibration(likely, labels)
+    measurements = [
+        measurement("calibration.error", found.error, least=_LEAST_CALIBRATION),
+        measurement("calibration.overconfidence", found.overconfidence, least=_LEAST),
+    ]
+    for one in found.bins:
+        scope = {"bin": one.name}
+        measurements.append(measurement("calibration.bin_accuracy", one.accuracy, scope))
+        confidence = Estimate(one.confidence, one.confidence, one.confidence, one.accuracy.n)
+        measurements.append(measurement("calibration.bin_confidence", confidence, scope))
+    return measurements
+
+
+def _confusion(
+    predicted: Tensor, labels: Tensor, audited: Sequence[int], classes: Sequence[str]
+) -> list[Measurement]:
+    """All pairs of few classes, of many those that are confused most; the model may see others still."""
+    from candling.vision.performance import confusion
+    from tasks.measuring import measurement
+
+    found = confusion(predicted, labels, audited)
+    names = [*(classes[k] for k in audited), "another class"]
+    pairs = list(found.pairs(zeros=len(audited) <= _PAIRS))
+    if len(audited) > _PAIRS:
+        pairs = sorted((p for p in pairs if p[0] != p[1]), key=lambda p: -p[2].value)[:_PAIRS]
+    measurements = [
+        measurement("confusion.rate", estimate, {"from": names[i], "to": names[j]}, least=_LEAST)
+        for i, j, estimate in pairs
+    ]
+    strongest = found.strongest()
+    note = "no image was predicted wrongly" if strongest is None else ""
+    if strongest is not None:
+        note = f"{names[strongest[0]]} → {names[strongest[1]]}"
+    estimate = None if strongest is None else strongest[2]
+    return [*measurements, measurement("confusion.strongest_pair", estimate, least=_LEAST, note=note)]
