@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +22,7 @@ __all__ = [
     "Finding",
     "Measurement",
     "StepError",
+    "measured",
     "read_record",
     "write_record",
 ]
@@ -56,6 +58,36 @@ class Measurement(Frozen):
             raise ValueError(f"measurement {self.id!r} is 'ok' but has no value")
         check_measurement(self.id, self.value)
         return self
+
+
+# Eight digits are more than any interval means and hide the last bits of float arithmetic.
+_DIGITS = 8
+
+
+def measured(
+    id: str,
+    estimate: tuple[float, float, float, int] | None,
+    scope: Mapping[str, str] | None = None,
+    *,
+    least: int = 2,
+    note: str = "",
+) -> Measurement:
+    """A measurement of `estimate`: its value, the ends of its interval and n.
+
+    It is inconclusive where there is none, it is not finite, or n is under `least`.
+    """
+    scope = dict(scope or {})
+    if estimate is None:
+        return Measurement(id=id, scope=scope, value=None, n=0, status="inconclusive", note=note or "no data")
+    value, low, high = (round(x, _DIGITS) if math.isfinite(x) else None for x in estimate[:3])
+    n = estimate[3]
+    enough = None not in (value, low, high) and n >= least
+    if not enough and not note:
+        note = f"{n} are too few" if n < least else "not a finite number"
+    return Measurement(
+        id=id, scope=scope, value=value, low=low, high=high, n=n,
+        status="ok" if enough else "inconclusive", note=note,
+    )  # fmt: skip
 
 
 class Finding(Frozen):
@@ -168,8 +200,3 @@ def read_record(path: Path) -> AuditRecord:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RecordError(f"{file}: {where}: {first['msg']}; run the audit again") from error
-
-
-def finite_or_none(value: float) -> float | None:
-    """`value` as a record may hold it: None in place of NaN and infinities."""
-    return value if math.isfinite(value) else None

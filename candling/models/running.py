@@ -43,8 +43,14 @@ def _as_unit(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
+def _batch(images: Tensor, pixels: int = 600_000) -> int:
+    """Images at a time: so few that a layer's outputs stay in a processor's cache, which is twice as fast."""
+    height, width = images.shape[2:]
+    return max(1, pixels // (height * width)) if images.device.type == "cpu" else 256
+
+
 @torch.inference_mode()
-def logits(model: nn.Module, images: Tensor, *, batch: int = 128) -> Tensor:
+def logits(model: nn.Module, images: Tensor, *, batch: int | None = None) -> Tensor:
     """Logits (N, classes) of images (N, 3, H, W), uint8 or float in [0, 1], in batches.
 
     Raises
@@ -57,7 +63,7 @@ def logits(model: nn.Module, images: Tensor, *, batch: int = 128) -> Tensor:
         out = torch.cat(
             [
                 model(_as_unit(part).contiguous(memory_format=torch.channels_last))
-                for part in images.split(batch)
+                for part in images.split(batch or _batch(images))
             ]
         )
     bad = ~torch.isfinite(out).all(1)
@@ -75,7 +81,7 @@ def _refuse_black_box(model: nn.Module, what: str) -> None:
 
 
 @torch.inference_mode()
-def penultimate(model: nn.Module, images: Tensor, *, batch: int = 128) -> Tensor:
+def penultimate(model: nn.Module, images: Tensor, *, batch: int | None = None) -> Tensor:
     """What goes into the layer that makes the logits, (N, features), for images as in `logits`.
 
     That layer is the last linear one that ran with as many outputs as there are logits, or a convolution of

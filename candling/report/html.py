@@ -14,17 +14,17 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from candling.audit.measurements import REGISTRY, MeasurementType
 from candling.audit.policy import Rule
 from candling.audit.record import Artifact, AuditRecord, Finding, Measurement, Scope
 from candling.errors import NothingAudited
+from candling.report.pages import asset, templates
 
 if TYPE_CHECKING:
     from candling.audit.gate import Outcome, Verdict
@@ -1052,20 +1052,9 @@ def _notes(subjects: Sequence[_Subject], key: str) -> list[tuple[str, str]]:
     return notes
 
 
-def _asset(name: str) -> str:
-    return files("candling.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("candling.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = templates()
     environment.filters.update(
         figure=_figure, bound=_bound, end=_end, exact=_exact, words=_words, plain=_plain, chips=_chips
     )
@@ -1111,7 +1100,7 @@ def render(records: Sequence[tuple[AuditRecord, Path, Verdict]], *, title: str) 
     subjects = _subjects(records)
     sections = _sections(subjects)
     left = _embed([picture for section in sections for picture in _all_pictures(section.body)])
-    script = _asset("report.js")
+    script = asset("report.js")
     return (
         _environment()
         .get_template("report.html")
@@ -1122,7 +1111,7 @@ def render(records: Sequence[tuple[AuditRecord, Path, Verdict]], *, title: str) 
             not_embedded=left,
             tallies=_tallies(subjects),
             csp=_policy(script),
-            style=Markup(_asset("report.css")),
+            style=Markup(asset("report.css")),
             script=Markup(script),
         )
     )

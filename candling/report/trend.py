@@ -11,10 +11,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 from rich import box
 from rich.console import Console
@@ -23,6 +22,7 @@ from rich.text import Text
 
 from candling.audit.measurements import REGISTRY, MeasurementType
 from candling.audit.trend import Association, Line, Point, Trend
+from candling.report.pages import asset, templates
 from candling.report.terminal import clean
 
 __all__ = ["is_simple", "render_csv", "render_page", "render_trend", "sparkline", "write_page"]
@@ -350,25 +350,14 @@ def _card(trend: Trend, line: Line) -> _Card:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("candling.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = templates()
     environment.filters.update(p_in_words=_p, figure=_figure)
     return environment
 
 
-def _asset(name: str) -> str:
-    return files("candling.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
 def render_page(trend: Trend, lines: Sequence[Line]) -> str:
     """The chosen lines as one self-contained HTML page: no dates, no links, nothing from elsewhere."""
-    script = _asset("report.js")
+    script = asset("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     order = ("worse", "moves", "better", "")
     cards = [_card(trend, line) for line in lines]
@@ -388,7 +377,7 @@ def render_page(trend: Trend, lines: Sequence[Line]) -> str:
             cards=cards,
             csp="default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
             f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-            style=Markup(_asset("report.css") + _asset("trend.css")),
+            style=Markup(asset("report.css") + asset("trend.css")),
             script=Markup(script),
             size={"width": _WIDTH, "height": _HEIGHT, "left": _LEFT, "right": _WIDTH - _RIGHT,
                   "top": _TOP, "bottom": _HEIGHT - _BOTTOM},

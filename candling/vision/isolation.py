@@ -85,7 +85,7 @@ def isolate(
     donors_per_image: int = 4,
     side: int | None = None,
     stride: int | None = None,
-    batch: int = 64,
+    batch: int | None = None,
     progress: Progress | None = None,
 ) -> Isolation:
     """Evidence maps for each image.
@@ -104,7 +104,7 @@ def isolate(
     side, stride
         Of the windows, in pixels; see `window_size`.
     batch
-        Images evaluated at a time; on processors small batches stay in the cache.
+        Images evaluated at a time; None: as `logits` has it.
     """
     count, _, height, width = images.shape
     windows = windows_of((height, width), *window_size((height, width), side, stride))
@@ -172,7 +172,7 @@ def object_shapley(
     donors: Tensor,
     *,
     donors_per_image: int = 8,
-    batch: int = 64,
+    batch: int | None = None,
 ) -> Tensor:
     """Two-player Shapley values of object and background for the log-odds of the label.
 

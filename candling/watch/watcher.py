@@ -22,18 +22,17 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from candling.audit.record import AuditRecord, Measurement, write_record
+from candling.audit.record import AuditRecord, Measurement, measured, write_record
 from candling.data import Pictures
 from candling.errors import DataError, ParamsError
 from candling.models import Classifier, logits
-from candling.statistics import Estimate, proportion
+from candling.statistics import proportion
 from candling.vision.counterfactuals import Swaps, pair_swaps, paste
 from candling.vision.performance import accuracy_by, worst_of
 
 __all__ = ["Watcher", "weights_digest"]
 
 _LEAST = 30  # fewer samples than this say too little about a group or a rate of swaps
-_DIGITS = 8
 _SWAPS = ("background.follow_rate", "background.placebo_rate")
 
 
@@ -60,18 +59,6 @@ def _same_randomness() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
-
-
-def _measurement(
-    id: str, estimate: Estimate, scope: Mapping[str, str], *, least: int = 2, note: str = ""
-) -> Measurement:
-    value, low, high = (round(x, _DIGITS) if math.isfinite(x) else None for x in estimate[:3])
-    enough = None not in (value, low, high) and estimate.n >= least
-    note = note or ("" if enough else f"{estimate.n} are too few")
-    return Measurement(
-        id=id, scope=dict(scope), value=value, low=low, high=high, n=estimate.n,
-        status="ok" if enough else "inconclusive", note=note,
-    )  # fmt: skip
 
 
 def _version(package: str) -> str:
@@ -301,12 +288,12 @@ class Watcher:
 
     def _measure(self, model: nn.Module) -> list[Measurement]:
         right = self._answers(model, self._images) == self._labels
-        out = [_measurement("accuracy.overall", proportion(int(right.sum()), len(right)), {})]
+        out = [measured("accuracy.overall", proportion(int(right.sum()), len(right)), {})]
         for group, estimate in accuracy_by(right, self._groups).items():
-            out.append(_measurement("accuracy.group", estimate, {"group": group}, least=_LEAST))
+            out.append(measured("accuracy.group", estimate, {"group": group}, least=_LEAST))
         if (worst := worst_of(right, self._groups)) is not None:
             group, estimate = worst
-            out.append(_measurement("accuracy.worst_group", estimate, {}, least=_LEAST, note=group))
+            out.append(measured("accuracy.worst_group", estimate, {}, least=_LEAST, note=group))
         for id in _SWAPS:
             if id not in self._swapped:
                 note = self._why_not or "no swap could be made: backgrounds do not conflict or none are clean"
@@ -315,5 +302,5 @@ class Watcher:
             images, labels, pulls = self._swapped[id]
             predicted = self._answers(model, images)
             hit = predicted == pulls if id == _SWAPS[0] else predicted != labels
-            out.append(_measurement(id, proportion(int(hit.sum()), len(hit)), {}, least=_LEAST))
+            out.append(measured(id, proportion(int(hit.sum()), len(hit)), {}, least=_LEAST))
         return out
