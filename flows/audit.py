@@ -98,6 +98,7 @@ def conclude(context: Context, examination: Examination) -> Conclusion:
     done: list[Stored] = list(context.dataset.imports)
     errors: list[StepError] = []
     digests = {f"data.{split}": digest for split, digest in context.dataset.digests.items()}
+    notes: dict[str, str] = {}
     model: Path | None = None
     for step, future in examination.steps.items():
         future.wait()
@@ -107,14 +108,21 @@ def conclude(context: Context, examination: Examination) -> Conclusion:
         result = future.result(raise_on_failure=False)
         if future.state.is_completed() and isinstance(result, Subject):
             digests["model"], model = result.digest, result.folder
+            digests |= {"model.answers": result.answers} if result.answers else {}
+            notes |= {"model.notes": " ".join(result.notes)} if result.notes else {}
         elif future.state.is_completed():
             done.append(result)
         elif isinstance(result, CandlingError):
-            errors.append(StepError(step=step, message=str(result)))
+            errors.append(StepError(step=step, message=_told(result)))
         else:
             errors.append(StepError(step=step, message=f"crashed with {type(result).__name__}: {result}"))
-    record = decide(context, examination.name, digests, done, errors)
+    record = decide(context, examination.name, digests, done, errors, notes)
     return Conclusion(record, model, whole=not errors)
+
+
+def _told(error: CandlingError) -> str:
+    """The error's sentence without where this checkout lies: records are the same in every clone."""
+    return str(error).replace(f"{ROOT}/", "")
 
 
 # Most tasks wait for another; how many compute at once is `run_step`'s to say.
@@ -129,7 +137,13 @@ def audit(params: str = "params/tanks.yaml") -> State[Any]:
     settings = context.params
 
     first: Any = load.submit(context, settings.first_subject)
-    context = with_data(context, first)
+    try:
+        context = with_data(context, first)
+    except CandlingError as error:
+        # A record of an earlier run must not speak for this one.
+        for name in settings.subjects:
+            decide(context, name, {}, [], [StepError(step="import data", message=_told(error))], {})
+        raise
     examinations = [examine(context, settings.first_subject, first)]
     for name in settings.retrain.subjects if settings.retrain else ():
         examinations.append(examine(context, name, retrain.submit(context, name, first)))

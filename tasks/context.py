@@ -68,8 +68,19 @@ class Context:
         return Store(self.root / ".candling" / "store")
 
     @property
+    def expected_parts(self) -> dict[str, tuple[str, ...]]:
+        """Where the evidence for a class should lie, by the model's name of the class."""
+        chosen = self.params.data.classes
+        named = dict(zip(chosen, self.dataset.names, strict=True)) if chosen else {}
+        return {named.get(name, name): parts for name, parts in self.params.expects.items()}
+
+    @property
     def report(self) -> Path:
         return self.root / "reports" / self.params.name
+
+
+_computing, _deterministic = 0, False
+_count = threading.Lock()
 
 
 @contextmanager
@@ -77,18 +88,27 @@ def one_thread() -> Iterator[None]:
     """Torch on one thread with deterministic kernels.
 
     Sums split over two threads differ from sums split over three, so the number of threads is fixed;
-    the cores are kept busy by steps that run side by side.
+    the cores are kept busy by steps that run side by side. Deterministic kernels are a switch of the whole
+    process: the last step to leave puts it back.
     """
     import torch
 
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    global _computing, _deterministic
+    threads = torch.get_num_threads()
+    with _count:
+        if not _computing:
+            _deterministic = torch.are_deterministic_algorithms_enabled()
+        _computing += 1
+        torch.use_deterministic_algorithms(True)
     try:
         torch.set_num_threads(1)
-        torch.use_deterministic_algorithms(True)
         yield
     finally:
-        torch.use_deterministic_algorithms(deterministic)
         torch.set_num_threads(threads)
+        with _count:
+            _computing -= 1
+            if not _computing:
+                torch.use_deterministic_algorithms(_deterministic)
 
 
 def run_step(

@@ -65,21 +65,22 @@ def decide(
     digests: Mapping[str, str],
     steps: Sequence[Stored],
     errors: Sequence[StepError],
+    said: Mapping[str, str],
 ) -> Path:
     """Write `reports/<audit>/<subject>/record.json` with its pictures and return the folder."""
     measurements: list[Measurement] = []
     artifacts: list[Artifact] = []
-    notes: dict[str, str] = {}
+    notes = dict(said)
     folder = context.report / name
     part = folder.with_name(f".{name}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         for step in steps:
-            found, files, said = read_measurements(step.path)
+            found, files, more = read_measurements(step.path)
             measurements += found
             artifacts += files
-            notes |= said
+            notes |= more
             for artifact in files:
                 target = part / artifact.path
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 __all__ = ["environment", "git_revision", "processor_kind", "run_facts", "versions"]
 
+_DECIDING = ("torch", "torchvision", "numpy", "scipy", "pillow", "transformers", "timm", "onnxruntime")
 _VENDORS = {"AuthenticAMD": "amd", "GenuineIntel": "intel"}
 
 
@@ -26,7 +27,7 @@ def _version(package: str) -> str:
 def versions() -> dict[str, str]:
     """Versions that decide results, read without importing anything."""
     python = ".".join(platform.python_version_tuple()[:2])
-    return {"python": python, **{name: _version(name) for name in ("torch", "torchvision", "numpy")}}
+    return {"python": python, **{name: _version(name) for name in _DECIDING}}
 
 
 def _accelerator() -> str | None:

@@ -45,5 +45,6 @@ def examine(
 
     dataset = context.dataset
     data = {role: dataset.splits[role].digest for role in roles if role in dataset}
-    inputs = {"model": subject.digest, "data": data, "audited": dataset.names, **settings}
+    inputs = {"model": subject.digest, "answers": subject.answers, "data": data, "audited": dataset.names,
+              **settings}  # fmt: skip
     return run_step(context, step, subject.name, inputs, compute, module=module)

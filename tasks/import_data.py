@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from candling.data import Samples
 
 __all__ = ["import_data"]
+
+_FEW = 20  # classes; of more, only those that the pictures show are audited unless params choose
 
 
 @task(name="import data")
@@ -44,18 +47,24 @@ def import_data(context: Context, subject: Subject) -> Dataset:
             stored = _import(context, subject, role, split, classes)
             imports.append(stored)
             splits[role] = _located(stored, role)
-    audited = _audited(params.data.classes, classes, imports)
     for name in params.expects:
-        if name not in classes:
+        if name not in (params.data.classes or classes):
             raise ParamsError(f"expects: {name!r} is none of the model's {len(classes)} classes")
+    audited = _audited(params.data.classes, classes, splits["eval"])
     check_masks(params, splits["eval"])
     return replace(context.dataset, classes=classes, audited=audited, splits=splits, imports=tuple(imports))
+
+
+def _named(role: str) -> str:
+    """A role as the name of a split: without the dots that subjects may have."""
+    return re.sub(r"[^\w-]", "_", role)
 
 
 def _located(stored: Stored, role: str) -> Located:
     from candling.data import split_digest
 
-    return Located(stored.path, role, split_digest(stored.path, role))
+    name = _named(role)
+    return Located(stored.path, name, split_digest(stored.path, name))
 
 
 def _import(
@@ -75,7 +84,7 @@ def _import(
         from tasks.measuring import measurement
 
         model = load_model(subject.folder, root=context.root)
-        report = import_pictures(samples, classes, model.prepare, out, role, expected=spec.image_size)
+        report = import_pictures(samples, classes, model.prepare, out, _named(role), expected=spec.image_size)
         lost, strange = len(report.quarantined), sum(report.unmapped.values())
         total = report.images + lost + strange
         scope = {"split": role}
@@ -87,7 +96,6 @@ def _import(
         notes = {f"data.{role}": " ".join(report.sentences())}
         if report.quarantined:
             notes[f"data.{role}.quarantined"] = "; ".join(f"{n}: {why}" for n, why in report.quarantined)
-        (out / "classes.json").write_text(json.dumps([n for n, count in report.classes.items() if count]))
         write_findings(out, measurements, notes=notes)
 
     inputs = {"samples": _digest(samples), "classes": classes, "role": role, "image_size": spec.image_size,
@@ -95,21 +103,30 @@ def _import(
     return run_step(context, "import data", role, inputs, compute, module=__name__)
 
 
-def _audited(
-    chosen: Sequence[str] | None, classes: tuple[str, ...], imports: Sequence[Stored]
-) -> tuple[int, ...]:
-    """Indices of the chosen classes; by default of all, or of many those that the pictures show."""
-    if chosen is None and len(classes) <= 20:
-        return tuple(range(len(classes)))
-    if chosen is None:
-        shown = {name for s in imports for name in json.loads((s.path / "classes.json").read_text())}
-        return tuple(k for k, name in enumerate(classes) if name in shown)
+def _audited(chosen: Sequence[str] | None, classes: tuple[str, ...], eval: Located) -> tuple[int, ...]:
+    """Indices of the chosen classes; by default of all, or of many those that the eval pictures show."""
+    import pyarrow.parquet as pq
+
     from candling.data import map_labels
 
-    found = map_labels(chosen, classes)
-    if found.unmapped:
-        raise ParamsError(f"data.classes: {next(iter(found.unmapped))!r} is none of the model's classes")
-    return tuple(classes.index(found.mapped[name]) for name in chosen)
+    labels = pq.read_table(eval.folder / f"{eval.split}.parquet", columns=["label"])["label"].to_pylist()
+    shown = {name for name in labels if name}
+    if chosen is None:
+        found = [k for k, name in enumerate(classes) if len(classes) <= _FEW or name in shown]
+    else:
+        mapped = map_labels(chosen, classes)
+        if mapped.unmapped:
+            raise ParamsError(f"data.classes: {next(iter(mapped.unmapped))!r} is none of the model's classes")
+        found = [classes.index(mapped.mapped[name]) for name in chosen]
+    if len(set(found)) < len(found):
+        raise ParamsError(f"data.classes: {classes[_twice(found)]!r} is named twice")
+    if not shown & {classes[k] for k in found}:
+        raise DataError("no eval picture shows an audited class; check `data.classes` and the labels")
+    return tuple(found)
+
+
+def _twice(values: Sequence[int]) -> int:
+    return next(value for value in values if values.count(value) > 1)
 
 
 def _digest(samples: Samples) -> str:

@@ -22,7 +22,7 @@ __all__ = ["isolate_eval_set"]
 def isolate_eval_set(context: Context, subject: Subject) -> Stored:
     """Evidence maps on a stratified sample; object evidence and Shapley share where there are masks."""
     dataset, settings = context.dataset, context.params.isolation
-    parts, expects = context.params.data.parts, context.params.expects
+    parts, expects = context.params.data.parts, context.expected_parts
 
     def look(model: Classifier, out: Path, tick: Tick) -> None:
         import torch
@@ -33,16 +33,17 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
         from candling.statistics import mean, ratio_of_means
         from candling.vision.isolation import evidence_share, faded, isolate, object_shapley
         from tasks.measuring import measurement, picture
-        from tasks.pictures import donors_in_turn, stratified, unit
+        from tasks.pictures import audited_rows, donors_in_turn, stratified, unit
 
         everything = dataset.read("eval")
+        everything = everything.take(audited_rows(everything, dataset.audited))
         sample = everything.take(stratified(everything, settings.images))
         images = unit(sample.images)
         donors = donors_in_turn(dataset.read("donors")) if "donors" in dataset else None
         likely = probabilities(model, logits(model, images))
-        top = likely.topk(2, 1).indices
+        top = likely.topk(min(2, likely.shape[1]), 1).indices
         # The first map of an image is that of its label, the others of what the model takes it for.
-        own = torch.where(sample.labels < 0, top[:, 0], sample.labels)
+        own = sample.labels
         found = isolate(
             model, images, classes=torch.cat([own[:, None], top], 1), donors=donors,
             donors_per_image=settings.donors_per_image, side=settings.side, stride=settings.stride,
@@ -92,7 +93,7 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
 
             labels = sample.labels.tolist()
             if len(dataset.audited) > 2:
-                on_objects([k in dataset.audited for k in labels], {})
+                on_objects([True] * len(labels), {})
             for k in dataset.audited:
                 name = dataset.classes[k]
                 on_objects([label == k for label in labels], {"class": name})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+import shutil
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,18 +15,24 @@ from tasks.context import Context, Tick, run_step
 from tasks.tracking import download_model
 
 if TYPE_CHECKING:
-    from candling.models import ModelSource
+    from candling.models import Classifier
 
 __all__ = ["Subject", "load"]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model under audit: its name, its folder and the digest of its bytes."""
+    """A model under audit: its name, its folder and the digest of its bytes.
+
+    answers: of a model behind an address, whose bytes are not to be had, the digest of what it says of noise.
+    notes: what was detected or assumed of it.
+    """
 
     name: str
     folder: Path
     digest: str
+    answers: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @task(name="load model")
@@ -36,44 +44,35 @@ def load(context: Context, name: str) -> Subject:
     CandlingError
         If the model cannot be read, does not fit its classes, or answers NaN.
     """
-    from candling.models import downloaded, model_digest
+    from candling.models import downloaded, import_model, load_model, model_digest, read_spec
 
     source = context.params.source()
-    if source.source == "mlflow":
-        source = downloaded(source, download_model(source.name, context.root))
+    with tempfile.TemporaryDirectory(prefix="candling-") as folder:
+        made = Path(folder) / "model"
+        if source.source == "mlflow":
+            source = downloaded(source, download_model(source.name, context.root, Path(folder) / "mlflow"))
+        # Imported every time: what a source names (shards, a hub's revision, a factory's imports) is known
+        # only then, and a key made of less would find old models.
+        import_model(source, made, root=context.root)
+        digest = model_digest(made)
 
-    def compute(out: Path, tick: Tick) -> None:
-        import torch
+        def compute(out: Path, tick: Tick) -> None:
+            _answers(load_model(made, root=context.root))
+            shutil.copytree(made, out / "model")
 
-        from candling.models import import_model, load_model, logits
-
-        import_model(source, out / "model", root=context.root)
-        model = load_model(out / "model", root=context.root)
-        noise = torch.rand(2, 3, *model.spec.image_size, generator=torch.Generator().manual_seed(0))
-        logits(model, noise)
-
-    # The folder is not part of the key: a model is what it is wherever it lies.
-    said = asdict(source) | {"files": _files(source, context.root)}
-    if source.source == "folder":
-        said["name"] = ""
-    stored = run_step(context, "load model", name, {"model": said}, compute, module=__name__)
-    folder = stored.path / "model"
-    return Subject(name, folder, model_digest(folder))
+        stored = run_step(context, "load model", name, {"model": digest}, compute, module=__name__)
+        model = load_model(made, root=context.root) if source.source == "http" else None
+        answers = "" if model is None else _answers(model)
+    out = stored.path / "model"
+    return Subject(name, out, digest, answers, read_spec(out).notes)
 
 
-def _files(source: ModelSource, root: Path) -> dict[str, str]:
-    """Sha256 of every local file that the source names."""
-    found: dict[str, str] = {}
-    named = {"name": source.name, "weights": source.weights, "classes": source.classes,
-             "preprocessing": source.preprocessing}  # fmt: skip
-    for role, value in named.items():
-        path = root / value if isinstance(value, str) and "://" not in value else None
-        if path is None or not path.exists():
-            continue
-        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        for file in files:
-            with file.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            inside = "" if path.is_file() else file.relative_to(path).as_posix()
-            found[f"{role} {inside}".strip()] = digest
-    return found
+def _answers(model: Classifier) -> str:
+    """Digest of the logits of a picture of noise, to three digits."""
+    import torch
+
+    from candling.models import logits
+
+    noise = torch.rand(2, 3, *model.spec.image_size, generator=torch.Generator().manual_seed(0))
+    rounded = [round(value, 3) for value in logits(model, noise).flatten().tolist()]
+    return hashlib.sha256(str(rounded).encode()).hexdigest()

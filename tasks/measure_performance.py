@@ -70,6 +70,8 @@ def measure(context: Context, subject: Subject) -> Stored:
         cells: dict[str, torch.Tensor] = {}
         for column, values in pictures.slices.items():
             for value, estimate in accuracy_by(right, values).items():
+                if not value:
+                    continue  # pictures of which the column says nothing
                 scope = {"slice": column, "value": value}
                 measurements.append(measurement("accuracy.slice", estimate, scope, least=_LEAST))
                 cells[f"{column}: {value}"] = right[torch.tensor([v == value for v in values])]
@@ -88,6 +90,7 @@ def measure(context: Context, subject: Subject) -> Stored:
             )
         if "like_train" in dataset:
             held_out = dataset.read("like_train")
+            held_out = held_out.take(audited_rows(held_out, dataset.audited))
             hits = int((logits(model, held_out.images).argmax(1) == held_out.labels).sum())
             measurements.append(measurement("accuracy.like_train", proportion(hits, len(held_out))))
         if model.head == "multilabel":
@@ -131,12 +134,13 @@ def _confusion(
     names = [*(classes[k] for k in audited), "another class"]
     pairs = list(found.pairs(zeros=len(audited) <= _PAIRS))
     if len(audited) > _PAIRS:
-        pairs = sorted((p for p in pairs if p[0] != p[1]), key=lambda p: -p[2].value)[:_PAIRS]
+        wrong = [pair for pair in pairs if pair[0] != pair[1]]
+        pairs = sorted(wrong, key=lambda pair: (pair[2].n < _LEAST, -pair[2].value))[:_PAIRS]
     measurements = [
         measurement("confusion.rate", estimate, {"from": names[i], "to": names[j]}, least=_LEAST)
         for i, j, estimate in pairs
     ]
-    strongest = found.strongest()
+    strongest = found.strongest(least=_LEAST)
     note = "no image was predicted wrongly" if strongest is None else ""
     if strongest is not None:
         note = f"{names[strongest[0]]} → {names[strongest[1]]}"

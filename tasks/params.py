@@ -85,8 +85,9 @@ class SourceParams(Section):
     def source(self, location: Path, root: Path) -> DataSource:
         """The source, with its data at `location`."""
         from candling.data import DataSource
+        from tasks.revisions import checked_out
 
-        images = None if self.images is None else root / self.images
+        images = None if self.images is None else checked_out(self.images, root)
         return DataSource(location, self.format, self.columns, self.split, self.labels, images)
 
 
@@ -141,6 +142,12 @@ class TrainParams(Section):
     arguments: dict[str, list[int]] = {}
     schedule: ScheduleParams
 
+    @model_validator(mode="after")
+    def _one_network(self) -> TrainParams:
+        if self.start is not None and self.arguments:
+            raise ValueError("arguments: describe a fresh network, and start: names one that is there")
+        return self
+
 
 class RetrainParams(Section):
     start: Literal["before", "scratch"] = "before"
@@ -183,7 +190,7 @@ class IsolationParams(Section):
 
 
 class RobustnessParams(Section):
-    """`images` at most are corrupted, the same number of each group."""
+    """About `images` are corrupted, the same number of each group."""
 
     images: Count = 200
     severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)] = (1, 3, 5)

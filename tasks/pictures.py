@@ -24,12 +24,19 @@ def audited_rows(pictures: Pictures, audited: Sequence[int]) -> list[int]:
 
 
 def stratified(pictures: Pictures, count: int) -> list[int]:
-    """Rows of about `count` pictures, the same number from each group, the first of each."""
+    """Rows of about `count` pictures, the same number from each group, spread evenly over it.
+
+    Files often lie in an order that means something, so that the first would be of one kind.
+    """
     rows: dict[str, list[int]] = defaultdict(list)
     for row, group in enumerate(pictures.groups):
         rows[group].append(row)
     each = -(-count // len(rows))
-    return sorted(row for group in rows.values() for row in group[:each])
+    return sorted(
+        group[i * len(group) // each] if each < len(group) else group[i]
+        for group in rows.values()
+        for i in range(min(each, len(group)))
+    )
 
 
 def donors_in_turn(donors: Pictures) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 
-from candling.errors import ParamsError, ServiceError
+from candling.errors import ModelError, ParamsError, ServiceError
 from tasks.params import ModelParams, model_source
 
 __all__ = ["check_model", "check_prefect", "check_writable"]
@@ -24,27 +24,25 @@ def check_model(model: str | ModelParams, root: Path, params: Path) -> None:
     ParamsError
         If it is of no form that there is, or a file of it is missing.
     """
+    from candling.models import model_digest
+
     source = model_source(model)
     local = {"weights": source.weights, "classes": source.classes, "preprocessing": source.preprocessing}
     for key, value in local.items():
         # Without a slash or an ending it is the name of weights.
         if isinstance(value, str) and ("/" in value or "." in value) and not (root / value).exists():
             raise ParamsError(f"{root / value}: no such file; `model:` in {params} names it as its {key}")
-    if source.source != "folder":
-        return
     folder = root / source.name
-    if (
-        folder.is_dir()
-        and not (folder / "spec.json").is_file()
-        and not (folder / "model.safetensors").is_file()
-    ):
-        return  # of another kind; importing it tells
-    for name in ("spec.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise ParamsError(
-                f"{folder}: no {name} here; name your model's folder under `model:` in {params}, "
-                "or let `dvc repro` train the one of a shipped audit"
-            )
+    if source.source == "folder" and not folder.exists():
+        raise ParamsError(
+            f"{folder}: no such model; name your model's folder under `model:` in {params}, "
+            "or let `dvc repro` train the one of a shipped audit"
+        )
+    if source.source == "folder" and (folder / "spec.json").is_file():
+        try:
+            model_digest(folder)
+        except ModelError as error:
+            raise ParamsError(f"{error}; `model:` in {params} names it") from error
 
 
 def check_prefect() -> None:

@@ -34,6 +34,8 @@ def fit(
     from candling.models import save_model
     from candling.vision.training import Schedule, train
 
+    labelled = [row for row, label in enumerate(pictures.labels.tolist()) if label >= 0]
+    pictures = pictures.take(labelled)
     known = Schedule(**schedule.model_dump(exclude_none=True))
     train(model, pictures.images, pictures.labels, known, seed=seed, progress=tick)
     save_model(model, out)

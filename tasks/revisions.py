@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from candling.errors import DataError
@@ -16,17 +18,23 @@ def checked_out(text: str, root: Path) -> Path:
     Raises
     ------
     DataError
-        If the revision or the path at that revision is not there.
+        If the revision or the path at that revision is not there, or a revision's path lies outside `root`.
     """
     from candling.data import split_revision
 
     path, revision = split_revision(text, root)
     if revision is None:
         return root / path
+    whole = (root / path).resolve()
+    if not whole.is_relative_to(root.resolve()):
+        raise DataError(
+            f"{text}: lies outside {root}, whose revisions are meant; name data of this repository"
+        )
+    inside = whole.relative_to(root.resolve())
     commit = _commit(root, revision)
-    out = root / ".candling" / "revisions" / commit[:12] / path
+    out = root / ".candling" / "revisions" / commit / inside
     if not out.exists():
-        _fetch(root, path, commit, out)
+        _fetch(root, inside, commit, out)
     return out
 
 
@@ -38,18 +46,22 @@ def _commit(root: Path, revision: str) -> str:
     return found.stdout.strip()
 
 
-def _fetch(root: Path, path: str, commit: str, out: Path) -> None:
+def _fetch(root: Path, path: Path, commit: str, out: Path) -> None:
     from dvc.exceptions import DvcException  # type: ignore[import-untyped]
     from dvc.repo import Repo  # type: ignore[import-untyped]
     from dvc.scm import SCMError  # type: ignore[import-untyped]
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part")
+    part = Path(tempfile.mkdtemp(prefix=".part-", dir=out.parent))
     try:
-        Repo.get(str(root), path, out=str(part), rev=commit)
-        part.rename(out)
+        Repo.get(str(root), path.as_posix(), out=str(part / out.name), rev=commit)
+        (part / out.name).rename(out)
     except (DvcException, SCMError, OSError) as error:
+        if out.exists():
+            return  # another process was first, and a commit's data are the same for all
         reason = str(error).partition("\n")[0]
         raise DataError(
             f"{path} at {commit[:12]}: DVC has no such data ({reason}); `dvc pull` gets it"
         ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -28,7 +28,7 @@ def test_background(context: Context, subject: Subject) -> Stored:
 
     def look(model: Classifier, out: Path, tick: Tick) -> None:
         pictures = dataset.read("eval")
-        each = settings.images // len(dataset.audited)
+        each = max(1, settings.images // len(dataset.audited))
         lacking = [
             what
             for what, there in (
@@ -76,8 +76,10 @@ def _swap(
     assert pictures.masks is not None
     donors, history = dataset.read("donors"), dataset.read("train")
     came_with = associated_backgrounds(history.labels.tolist(), history.environments)
-    # What has no mask cannot be cut out.
+    came_with = {k: environment for k, environment in came_with.items() if k in dataset.audited}
+    # What has no mask cannot be cut out, and only what is audited counts.
     shown = torch.where((pictures.masks > 0).flatten(1).any(1), pictures.labels, -1)
+    shown = torch.where(torch.isin(shown, torch.tensor(dataset.audited)), shown, -1)
     measurements, artifacts = [], []
     masks, images, empty = pictures.masks > 0, unit(pictures.images), unit(donors.images)
     for id, conflict in (("background.follow_rate", True), ("background.placebo_rate", False)):
@@ -114,7 +116,7 @@ def _swap(
                         values={"probability": float(likely[i, k])},
                     )  # fmt: skip
                 )
-    told = (f"{dataset.classes[k]} came with {e} in training" for k, e in sorted(came_with.items()) if k >= 0)
+    told = (f"{dataset.classes[k]} came with {e} in training" for k, e in sorted(came_with.items()))
     return measurements, artifacts, {"counterfactuals.backgrounds": "; ".join(told)}
 
 

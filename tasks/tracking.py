@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["check_tracking", "download_model", "flattened", "metric_name", "publish", "tracking_uri"]
 
 ALIAS = "approved"
-_MODEL_FILES = ("model.safetensors", "spec.json")
 _NAME_LENGTH = 250  # of metrics and params
 _PER_BATCH = 100  # params that MLflow takes at once
 _TIMEOUT = 4  # seconds
@@ -83,8 +82,8 @@ def _impatient() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def download_model(name: str, root: Path) -> Path:
-    """The folder of a registered model, ``models:/name@alias`` or ``models:/name/version``, fetched once.
+def download_model(name: str, root: Path, out: Path) -> Path:
+    """Fetch a registered model, ``models:/name@alias`` or ``models:/name/version``, into the folder `out`.
 
     Raises
     ------
@@ -103,13 +102,9 @@ def download_model(name: str, root: Path) -> Path:
     try:
         client = MlflowClient(uri)
         version = version or str(client.get_model_version_by_alias(model, alias).version)
-        out = root / ".candling" / "mlflow" / model / version
-        if not out.is_dir():
-            part = out.with_name(f".{version}.part")
-            part.mkdir(parents=True, exist_ok=True)
-            address = client.get_model_version_download_uri(model, version)
-            mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(part), tracking_uri=uri)
-            part.rename(out)
+        address = client.get_model_version_download_uri(model, version)
+        out.mkdir(parents=True, exist_ok=True)
+        mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=str(out), tracking_uri=uri)
     except (MlflowException, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise ModelError(
@@ -344,8 +339,8 @@ class _Publisher:
                 )
                 return str(found.version)
         self._register()
-        for name in _MODEL_FILES:
-            self.client.log_artifact(run, str(model / name), "model")
+        for file in sorted(model.iterdir()):
+            self.client.log_artifact(run, str(file), "model")
         tags = {
             "candling.subject": subject.name,
             "candling.digest": subject.model_digest,

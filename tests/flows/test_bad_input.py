@@ -166,7 +166,7 @@ CASES = {
         without_masks(lambda table: table.assign(mask=[None] * len(table))),
         ("background.follow_rate needs masks", "'eval'"),
     ),
-    "no model": Case(remove("models/small/before"), ("models/small/before", "no spec.json", "dvc repro")),
+    "no model": Case(remove("models/small/before"), ("models/small/before", "no such model", "dvc repro")),
     "no weights": Case(
         remove("models/small/before/model.safetensors"), ("models/small/before", "no model.safetensors")
     ),

@@ -74,7 +74,8 @@ def test_environment_is_plain_and_repeats() -> None:
     found = environment()
     assert found == environment()
     assert set(found) == {
-        "python", "torch", "torchvision", "numpy", "candling", "processor", "device", "threads"
+        "python", "torch", "torchvision", "numpy", "scipy", "pillow", "transformers", "timm", "onnxruntime",
+        "candling", "processor", "device", "threads",
     }  # fmt: skip
     assert all(isinstance(value, str) and value for value in found.values())
     assert found["device"] == "cpu"
