@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from pathlib import Path
-from typing import Annotated, Any, Protocol, cast
+from typing import Annotated, Protocol, cast
 
 import typer
 
@@ -14,7 +12,8 @@ from candling.audit.record import AuditRecord, read_record
 from candling.cli.options import Debug
 from candling.cli.output import emit, is_terminal, width
 from candling.cli.progress import Progress
-from candling.errors import CandlingError, NothingAudited, ParamsError
+from candling.cli.repository import find_repository, load_module
+from candling.errors import NothingAudited, ParamsError
 from candling.report.terminal import clean, render_verdict
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -40,39 +39,6 @@ class Outcome(Protocol):
         """The subject that params name under `gate:`."""
 
 
-def find_repository(start: Path) -> Path:
-    """The audit repository around `start`: the nearest folder upward that has flows/audit.py.
-
-    Nothing else in candling looks upward.
-
-    Raises
-    ------
-    CandlingError
-        If there is none.
-    """
-    for folder in (start, *start.parents):
-        if (folder / "flows" / "audit.py").is_file():
-            return folder
-    raise CandlingError(f"{start}: no flows/audit.py here or above; run this inside an audit repository")
-
-
-def _load_flow(root: Path) -> Any:
-    """`flows.audit` of the repository at `root`."""
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    try:
-        flow = importlib.import_module("flows.audit")
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] in ("", "candling", "flows", "tasks"):
-            raise
-        message = f"audit needs {error.name}; install it with `pip install 'candling[audit]'`"
-        raise CandlingError(message) from error
-    # A package called `flows` that someone installed would otherwise be run in place of ours.
-    if Path(flow.__file__ or "").resolve().parent.parent != root.resolve():
-        raise CandlingError(f"{flow.__file__}: shadows {root / 'flows' / 'audit.py'}; take it off PYTHONPATH")
-    return flow
-
-
 def _gate_verdict(outcome: Outcome, judged: dict[str, tuple[AuditRecord, Verdict]]) -> Verdict:
     name = outcome.gate_subject
     if name is None:
@@ -94,7 +60,7 @@ def audit(
 
     Exits 0 once the records are whole, whatever the verdict; 2 if a step failed; --gate changes that.
     """
-    flow = _load_flow(find_repository(Path.cwd()))
+    flow = load_module(find_repository(Path.cwd()), "flows.audit", "audit")
     with Progress() as progress:
         outcome = cast(Outcome, flow.main(params, progress))
     judged = {}

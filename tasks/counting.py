@@ -1,0 +1,235 @@
+"""What the steps will ask of a model: images through it, counted as the steps' own code counts them.
+
+Nothing is decoded and no model is run. A test runs the steps and holds each count to what happened.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from candling.data import Pictures
+from candling.models import ModelSpec
+from candling.vision.corruptions import CORRUPTIONS
+from candling.vision.counterfactuals import associated_backgrounds, pair_swaps
+from candling.vision.isolation import object_shapley, window_size, windows_of
+from candling.vision.prototypes import FOURIER, MACO, PrototypeSettings, unseen_transforms
+from candling.vision.training import Schedule
+from tasks.params import Params, ScheduleParams
+from tasks.pictures import audited_rows, stratified
+
+__all__ = [
+    "Count",
+    "Sight",
+    "counterfactuals",
+    "entanglement",
+    "isolation",
+    "left_out",
+    "performance",
+    "prototype_settings",
+    "prototypes",
+    "robustness",
+    "training",
+]
+
+_SHAPLEY_DONORS = int(inspect.signature(object_shapley).parameters["donors_per_image"].default)
+_PROBES = 4  # of `check_differentiable`
+_PICTURES_A_SWAP = 3  # of each class
+
+
+@dataclass(frozen=True)
+class Count:
+    """Images through the model, and what else takes time or room.
+
+    forward: evaluations. backward: evaluations with a gradient towards the image. trained: with gradients
+    towards the weights. blurred, corrupted: pictures to which that is done. written: pictures for the report.
+    """
+
+    forward: int = 0
+    backward: int = 0
+    trained: int = 0
+    blurred: int = 0
+    corrupted: int = 0
+    written: int = 0
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What is known of an audit before it runs.
+
+    splits: by role, labels, groups, masks and all else of each picture but its pixels; a mask or a picture
+    that is there is a stand-in of one pixel. audited: indices of classes. size: of the pictures.
+    """
+
+    params: Params
+    spec: ModelSpec
+    differentiable: bool
+    audited: tuple[int, ...]
+    splits: Mapping[str, Pictures]
+    size: tuple[int, int]
+
+
+def prototype_settings(params: Params) -> PrototypeSettings:
+    """How the step optimises prototypes."""
+    given = params.prototypes.model_dump(exclude_none=True)
+    return replace(MACO if params.prototypes.parameterisation == "maco" else FOURIER, **given)
+
+
+def _sample(pictures: Pictures, count: int) -> Pictures:
+    return pictures.take(stratified(pictures, count)) if len(pictures) else pictures
+
+
+def prototypes(sight: Sight) -> Count:
+    """A look at the gradient, heats and climbs; each prototype as it is, transformed and beside pictures."""
+    if not sight.differentiable:
+        return Count()
+    settings, pictures = prototype_settings(sight.params), sight.splits["eval"]
+    rows = len(sight.audited) * settings.seeds
+    heats = settings.starts * settings.heat if settings.starts > 1 else 0
+    views = len(unseen_transforms(torch.zeros(1, 3, 8, 8), torch.Generator()))
+    forward = rows * (views + 1)
+    if pictures.clean is not None:
+        own = [sum(label == k for label in pictures.labels.tolist()) for k in sight.audited]
+        forward += sum(settings.seeds + 2 * count for count in own if count)
+    return Count(forward, _PROBES + rows * (heats + settings.steps), written=rows)
+
+
+def _audited(sight: Sight, role: str) -> Pictures:
+    pictures = sight.splits[role]
+    return pictures.take(audited_rows(pictures, sight.audited))
+
+
+def entanglement(sight: Sight) -> Count:
+    """The pictures of eval, which set the scale."""
+    return Count(len(sight.splits["eval"]) if sight.differentiable else 0)
+
+
+def isolation(sight: Sight) -> Count:
+    """Each image, its fills, and every window hidden by and shown on every fill; Shapley values where had."""
+    settings = sight.params.isolation
+    sample = _sample(_audited(sight, "eval"), settings.images)
+    donors = len(sight.splits["donors"]) if "donors" in sight.splits else 0
+    fills = min(settings.donors_per_image, donors) if donors else 1
+    windows = len(windows_of(sight.size, *window_size(sight.size, settings.side, settings.stride)))
+    forward = len(sample) * (1 + 1 + fills + 2 * fills * windows)
+    if sample.masks is not None and sample.clean is not None and donors:
+        forward += len(sample) * (2 + min(_SHAPLEY_DONORS, donors)) + donors
+    blurred = 0 if donors else len(sample)
+    return Count(forward, blurred=blurred, written=3 * min(settings.pictures, len(sample)))
+
+
+def counterfactuals(sight: Sight) -> Count:
+    """Swaps that conflict and placebos, where there is all that they take; pictures with something removed.
+
+    Every mask is taken to show something.
+    """
+    pictures = sight.splits["eval"]
+    if pictures.masks is None or not sight.audited:
+        return Count()
+    each = max(1, sight.params.counterfactuals.images // len(sight.audited))
+    forward = written = 0
+    there = (pictures.masks > 0).flatten(1).any(1)
+    if not _lacking_for_swaps(sight):
+        donors, history = sight.splits["donors"], sight.splits["train"]
+        came_with = associated_backgrounds(history.labels.tolist(), history.environments)
+        came_with = {k: environment for k, environment in came_with.items() if k in sight.audited}
+        wanted = there & torch.isin(pictures.labels, torch.tensor(sight.audited))
+        shown = torch.where(wanted, pictures.labels, -1).tolist()
+        for conflict in (True, False):
+            swaps = pair_swaps(
+                shown, donors.environments, came_with,
+                classes=len(sight.spec.classes), each=each, conflict=conflict,
+            )  # fmt: skip
+            forward += len(swaps)
+            if conflict:
+                labels = [shown[row] for row in swaps.objects]
+                written += sum(min(_PICTURES_A_SWAP, labels.count(label)) for label in set(labels))
+    for k in sight.audited:
+        rows = min(int(((pictures.labels == k) & there).sum()), each)
+        forward += rows * (1 if pictures.clean is None else 2)
+    return Count(forward, written=written)
+
+
+def performance(sight: Sight) -> Count:
+    """Every picture of an audited class, also of those that are like the training data."""
+    return Count(sum(len(_audited(sight, role)) for role in ("eval", "like_train") if role in sight.splits))
+
+
+def robustness(sight: Sight) -> Count:
+    """A sample as it is, and under each corruption at each severity."""
+    settings = sight.params.robustness
+    sample = _sample(_audited(sight, "eval"), settings.images)
+    corrupted = len(sample) * len(CORRUPTIONS) * len(settings.severities)
+    return Count(len(sample) + corrupted, corrupted=corrupted)
+
+
+def training(pictures: Pictures, settings: ScheduleParams) -> Count:
+    """Batches of labelled pictures, of which some are short where there are fewer than a batch takes."""
+    images = int((pictures.labels >= 0).sum())
+    schedule = Schedule(**settings.model_dump(exclude_none=True))
+    left = trained = 0
+    for _ in range(schedule.steps):
+        if left < schedule.batch:
+            left += images
+        taken = min(left, schedule.batch)
+        left, trained = left - taken, trained + taken
+    return Count(trained=trained)
+
+
+def _lacking_for_swaps(sight: Sight) -> Sequence[str]:
+    needed = {
+        "masks of the objects": sight.splits["eval"].masks is not None,
+        "clean backgrounds (`donors:`)": "donors" in sight.splits,
+        "the training pictures (`train:`)": "train" in sight.splits,
+    }
+    return [what for what, there in needed.items() if not there]
+
+
+def left_out(sight: Sight) -> dict[str, str]:
+    """What cannot be measured and what would add it, in the words in which the steps will say so."""
+    pictures = sight.splits["eval"]
+    shown = _audited(sight, "eval")
+    notes = {}
+    if not sight.differentiable:
+        notes["prototypes"] = (
+            "Prototypes are climbed by gradients, which a black box does not give; "
+            "the model's weights would add them."
+        )
+        notes["entanglement"] = "Entanglement is read off prototypes, of which there are none."
+    elif pictures.clean is None:
+        notes["prototype_similarity"] = (
+            "Whether prototypes show the object or its background is not measured; the same pictures "
+            "without their objects (a column `clean`) would add that."
+        )
+    if pictures.masks is None:
+        notes["object_evidence"] = (
+            "How much of the evidence lies on the object is not measured; masks of the objects would add "
+            "it, with an interval, and part masks where on the object it lies."
+        )
+    elif pictures.clean is None or "donors" not in sight.splits:
+        notes["shapley"] = (
+            "Shapley shares of object and background are not measured; the same pictures without "
+            "their objects and clean backgrounds (`donors:`) would add them."
+        )
+    if lacking := _lacking_for_swaps(sight):
+        notes["swaps"] = (
+            f"Whether the background decides is not tested; {' and '.join(lacking)} would add "
+            "swaps of backgrounds against a placebo."
+        )
+    if not any(shown.environments):
+        notes["groups"] = (
+            "Accuracy is not told by group; a column `group` (class/background) would add the worst "
+            "group, which is where shortcuts show."
+        )
+    if not shown.slices:
+        notes["slices"] = (
+            "There are no slices; further columns of the manifest (camera, site, time) would add one each."
+        )
+    if sight.spec.head == "multilabel":
+        notes["calibration"] = (
+            "Calibration is not measured: the probabilities of several labels do not share out one whole."
+        )
+    return notes
