@@ -10,6 +10,7 @@ from candling.models.importing import downloaded, import_model
 from candling.models.preprocessing import Preprocessing, read_preprocessing
 from candling.models.running import (
     Layer,
+    batch_size,
     check_differentiable,
     evaluating,
     layers,
@@ -27,6 +28,7 @@ __all__ = [
     "ModelSource",
     "ModelSpec",
     "Preprocessing",
+    "batch_size",
     "build_model",
     "check_differentiable",
     "describe",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,16 @@ from candling.models.blackbox import BlackBox
 from candling.models.classifier import Classifier, probabilities
 from candling.models.heads import probes
 
-__all__ = ["Layer", "check_differentiable", "evaluating", "layers", "logits", "penultimate", "predict"]
+__all__ = [
+    "Layer",
+    "batch_size",
+    "check_differentiable",
+    "evaluating",
+    "layers",
+    "logits",
+    "penultimate",
+    "predict",
+]
 
 
 @contextmanager
@@ -43,10 +52,15 @@ def _as_unit(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images
 
 
-def _batch(images: Tensor, pixels: int = 600_000) -> int:
-    """Images at a time: so few that a layer's outputs stay in a processor's cache, which is twice as fast."""
-    height, width = images.shape[2:]
-    return max(1, pixels // (height * width)) if images.device.type == "cpu" else 256
+def batch_size(size: Sequence[int], device: torch.device, *, gradients: bool = False) -> int:
+    """Images of `size` (height, width) at a time: so few that a layer's outputs stay in a processor's cache, which is twice as fast.
+
+    With gradients all layers' outputs are kept, so that fewer images fit.
+    """
+    if device.type != "cpu":
+        return 64 if gradients else 256
+    height, width = size
+    return max(1, (200_000 if gradients else 600_000) // (height * width))
 
 
 @torch.inference_mode()
@@ -63,7 +77,7 @@ def logits(model: nn.Module, images: Tensor, *, batch: int | None = None) -> Ten
         out = torch.cat(
             [
                 model(_as_unit(part).contiguous(memory_format=torch.channels_last))
-                for part in images.split(batch or _batch(images))
+                for part in images.split(batch or batch_size(images.shape[2:], images.device))
             ]
         )
     bad = ~torch.isfinite(out).all(1)

@@ -57,7 +57,9 @@ def windows_of(size: tuple[int, int], side: int, stride: int) -> Tensor:
 def blurred_fill(images: Tensor) -> Tensor:
     """Images (N, 3, H, W) in [0, 1] averaged over a quarter of their side: the fill without donors."""
     pad = max(1, min(images.shape[2:]) // 8)
-    return F.avg_pool2d(F.pad(images, (pad, pad, pad, pad), mode="reflect"), 2 * pad + 1, 1)
+    padded, side = F.pad(images, (pad, pad, pad, pad), mode="reflect"), 2 * pad + 1
+    # Rows first, then columns: the same mean for a fraction of the sums.
+    return F.avg_pool2d(F.avg_pool2d(padded, (side, 1), 1), (1, side), 1)
 
 
 def window_size(size: tuple[int, int], side: int | None, stride: int | None) -> tuple[int, int]:

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from candling.errors import ModelError
-from candling.models import evaluating, logits, penultimate, probabilities
+from candling.models import batch_size, evaluating, logits, penultimate, probabilities
 
 __all__ = [
     "FOURIER",
@@ -245,10 +245,10 @@ def generate_prototypes(
     prior: Prior,
     *,
     settings: PrototypeSettings | None = None,
-    batch: int = 32,
+    batch: int | None = None,
     progress: Progress | None = None,
 ) -> Prototypes:
-    """Optimise `settings.seeds` prototypes for each class, `batch` rows at a time.
+    """Optimise `settings.seeds` prototypes for each class, some rows at a time.
 
     Each row first runs heats: `settings.starts` draws climb for `settings.heat` steps and the highest goes
     on. A network that knows few backgrounds answers many pictures with no unit at all, and from there no
@@ -263,7 +263,7 @@ def generate_prototypes(
     prior
         Statistics of the data, which also give the size (`fit_prior`).
     batch
-        Images in memory at a time; the result does not depend on it beyond rounding.
+        Rows at a time, None: as many as suit the device; the result does not depend on it beyond rounding.
     progress
         Told of forward and backward passes done, in images, and of how many there will be.
 
@@ -277,6 +277,7 @@ def generate_prototypes(
     prior = prior if settings.parameterisation == "maco" else _isotropic(prior)
     device = next(model.parameters(), prior.mean).device
     prior = Prior(prior.mean.to(device), prior.colours.to(device), prior.spectrum.to(device))
+    at_once = batch or batch_size(prior.mean.shape[1:], device, gradients=True)
     starts, heat = settings.starts, settings.heat
     total, done = len(rows) * ((starts * heat if starts > 1 else 0) + settings.steps), 0
 
@@ -289,10 +290,10 @@ def generate_prototypes(
     def in_batches(drawn: Tensor, moves: Tensor, target: Tensor, *, decay: bool) -> tuple[Tensor, Tensor]:
         parts = [
             _climb(
-                model, drawn[i : i + batch].to(device), moves[:, i : i + batch].to(device),
-                target[i : i + batch].to(device), prior, settings, decay=decay, tick=tick,
+                model, drawn[i : i + at_once].to(device), moves[:, i : i + at_once].to(device),
+                target[i : i + at_once].to(device), prior, settings, decay=decay, tick=tick,
             )
-            for i in range(0, len(drawn), batch)
+            for i in range(0, len(drawn), at_once)
         ]  # fmt: skip
         return torch.cat([p for p, _ in parts]), torch.cat([s for _, s in parts])
 
