@@ -53,8 +53,9 @@ def _as_unit(images: Tensor) -> Tensor:
 
 
 def batch_size(size: Sequence[int], device: torch.device, *, gradients: bool = False) -> int:
-    """Images of `size` (height, width) at a time: so few that a layer's outputs stay in a processor's cache, which is twice as fast.
+    """Images of `size` (height, width) at a time.
 
+    So few that a layer's outputs stay in a processor's cache, which is twice as fast.
     With gradients all layers' outputs are kept, so that fewer images fit.
     """
     if device.type != "cpu":
