@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
+from candling.audit.record import measured
 from tasks.context import Context, Tick, write_findings
 from tasks.examine import examine
 from tasks.load_model import Subject
@@ -28,19 +29,18 @@ def compute_matrix(context: Context, subject: Subject, prototypes: Stored) -> St
 
         from candling.models import logits
         from candling.vision.entanglement import entanglement
-        from tasks.measuring import measurement
 
         rows = load_file(prototypes.path / "prototypes.safetensors")
         if not len(rows["classes"]):
             note = "Entanglement is read off prototypes, of which there are none."
-            missing = measurement("entanglement.strongest_pair", None, note=note)
+            missing = measured("entanglement.strongest_pair", None, note=note)
             write_findings(out, [missing], notes={"left_out.entanglement": note})
             return
         natural = logits(model, dataset.read("eval").images)
         found = entanglement(rows["logits"], rows["classes"], natural, classes=dataset.audited)
         names = dataset.names
         measurements = [
-            measurement("entanglement.directed", estimate, {"from": names[c], "to": names[k]})
+            measured("entanglement.directed", estimate, {"from": names[c], "to": names[k]})
             for c, row in enumerate(found.matrix)
             for k, estimate in enumerate(row)
             if c != k
@@ -48,7 +48,7 @@ def compute_matrix(context: Context, subject: Subject, prototypes: Stored) -> St
         pair = found.strongest_pair()
         note = "" if pair is None else f"{names[pair[0]]} → {names[pair[1]]}"
         measurements.append(
-            measurement("entanglement.strongest_pair", None if pair is None else pair[2], note=note)
+            measured("entanglement.strongest_pair", None if pair is None else pair[2], note=note)
         )
         notes = {}
         if len(dataset.classes) == 2:

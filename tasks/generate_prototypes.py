@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
+from candling.audit.record import measured
 from tasks.context import Context, Tick, write_findings
 from tasks.examine import examine
 from tasks.load_model import Subject
@@ -38,7 +39,7 @@ def generate(context: Context, subject: Subject) -> Stored:
             generate_prototypes,
             object_similarity,
         )
-        from tasks.measuring import measurement, picture
+        from tasks.artifacts import picture
 
         if not model.differentiable:
             save_file({"classes": torch.empty(0, dtype=torch.long)}, out / "prototypes.safetensors")
@@ -62,7 +63,7 @@ def generate(context: Context, subject: Subject) -> Stored:
             rows = torch.nonzero(found.classes == k).flatten()
             scope = {"class": name}
             unseen = found.probability[rows].mean(1).double().numpy()
-            measurements.append(measurement("prototype.probability_unseen_transforms", mean(unseen), scope))
+            measurements.append(measured("prototype.probability_unseen_transforms", mean(unseen), scope))
             alike = torch.full((len(rows),), torch.nan)
             own = torch.nonzero(pictures.labels == k).flatten()
             if pictures.clean is not None and len(own):
@@ -70,7 +71,7 @@ def generate(context: Context, subject: Subject) -> Stored:
                     model, found.images[rows], pictures.images[own], pictures.clean[own]
                 )
                 measurements.append(
-                    measurement(
+                    measured(
                         "prototype.object_similarity",
                         bootstrap(lambda sample: np.median(sample, 1), alike.double().numpy()),
                         scope,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
+from candling.audit.record import measured
 from candling.errors import DataError, ParamsError
 from tasks.context import Context, Tick, run_step, write_findings
 from tasks.load_model import Subject
@@ -81,7 +82,6 @@ def _import(
         from candling.data import import_pictures
         from candling.models import load_model
         from candling.statistics import Estimate
-        from tasks.measuring import measurement
 
         model = load_model(subject.folder, root=context.root)
         report = import_pictures(samples, classes, model.prepare, out, _named(role), expected=spec.image_size)
@@ -91,7 +91,7 @@ def _import(
         # Of all pictures that there are, so there is no more to be known about them.
         shares = {"data.quarantined": lost / total, "data.unmapped": strange / total}
         measurements = [
-            measurement(id, Estimate(part, part, part, total), scope, least=1) for id, part in shares.items()
+            measured(id, Estimate(part, part, part, total), scope, least=1) for id, part in shares.items()
         ]
         notes = {f"data.{role}": " ".join(report.sentences())}
         if report.quarantined:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
+from candling.audit.record import measured
 from tasks.context import Context, Tick, write_findings
 from tasks.examine import examine
 from tasks.load_model import Subject
@@ -32,7 +33,7 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
         from candling.models import logits, probabilities
         from candling.statistics import mean, ratio_of_means
         from candling.vision.isolation import evidence_share, faded, isolate, object_shapley
-        from tasks.measuring import measurement, picture
+        from tasks.artifacts import picture
         from tasks.pictures import audited_rows, donors_in_turn, stratified, unit
 
         everything = dataset.read("eval")
@@ -63,7 +64,7 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
                 estimate = mean(kept)
             elif len(kept) and area is not None and area[there].any():
                 estimate = ratio_of_means(kept, area[there].double().numpy())
-            measurements.append(measurement(id, estimate, scope, least=10, note=note))
+            measurements.append(measured(id, estimate, scope, least=10, note=note))
 
         if sample.masks is not None:
             objects = sample.masks > 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
+from candling.audit.record import measured
 from tasks.context import Context, Tick, write_findings
 from tasks.examine import examine
 from tasks.load_model import Subject
@@ -39,7 +40,6 @@ def measure(context: Context, subject: Subject) -> Stored:
         from candling.models import logits, probabilities
         from candling.statistics import proportion
         from candling.vision.performance import accuracy_by, worst_of
-        from tasks.measuring import measurement
         from tasks.pictures import audited_rows
 
         everything = dataset.read("eval")
@@ -47,20 +47,20 @@ def measure(context: Context, subject: Subject) -> Stored:
         likely = probabilities(model, logits(model, pictures.images))
         predicted, labels = likely.argmax(1), pictures.labels
         right = predicted == labels
-        measurements = [measurement("accuracy.overall", proportion(int(right.sum()), len(right)))]
+        measurements = [measured("accuracy.overall", proportion(int(right.sum()), len(right)))]
         names = [dataset.classes[k] for k in labels.tolist()]
         for name, estimate in accuracy_by(right, names).items():
-            measurements.append(measurement("accuracy.class", estimate, {"class": name}, least=_LEAST))
+            measurements.append(measured("accuracy.class", estimate, {"class": name}, least=_LEAST))
         notes = {}
 
         def worst(id: str, keys: Sequence[str]) -> None:
             found = worst_of(right, keys, least=_LEAST)
             if found is not None:
-                measurements.append(measurement(id, found[1], least=_LEAST, note=found[0]))
+                measurements.append(measured(id, found[1], least=_LEAST, note=found[0]))
 
         if any(pictures.environments):
             for group, estimate in accuracy_by(right, pictures.groups).items():
-                measurements.append(measurement("accuracy.group", estimate, {"group": group}, least=_LEAST))
+                measurements.append(measured("accuracy.group", estimate, {"group": group}, least=_LEAST))
             worst("accuracy.worst_group", pictures.groups)
         else:
             notes["left_out.groups"] = (
@@ -73,16 +73,14 @@ def measure(context: Context, subject: Subject) -> Stored:
                 if not value:
                     continue  # pictures of which the column says nothing
                 scope = {"slice": column, "value": value}
-                measurements.append(measurement("accuracy.slice", estimate, scope, least=_LEAST))
+                measurements.append(measured("accuracy.slice", estimate, scope, least=_LEAST))
                 cells[f"{column}: {value}"] = right[torch.tensor([v == value for v in values])]
         if cells:
             # A picture lies in a slice of every column; each slice is judged on its own pictures.
             slices = [name for name, cell in cells.items() for _ in range(len(cell))]
             found = worst_of(torch.cat(list(cells.values())), slices, least=_LEAST)
             if found is not None:
-                measurements.append(
-                    measurement("accuracy.worst_slice", found[1], least=_LEAST, note=found[0])
-                )
+                measurements.append(measured("accuracy.worst_slice", found[1], least=_LEAST, note=found[0]))
         else:
             notes["left_out.slices"] = (
                 "There are no slices; further columns of the manifest (camera, site, time) would add "
@@ -92,7 +90,7 @@ def measure(context: Context, subject: Subject) -> Stored:
             held_out = dataset.read("like_train")
             held_out = held_out.take(audited_rows(held_out, dataset.audited))
             hits = int((logits(model, held_out.images).argmax(1) == held_out.labels).sum())
-            measurements.append(measurement("accuracy.like_train", proportion(hits, len(held_out))))
+            measurements.append(measured("accuracy.like_train", proportion(hits, len(held_out))))
         if model.head == "multilabel":
             notes["left_out.calibration"] = (
                 "Calibration is not measured: the probabilities of several labels do not share out one whole."
@@ -108,18 +106,17 @@ def measure(context: Context, subject: Subject) -> Stored:
 def _calibration(likely: Tensor, labels: Tensor) -> list[Measurement]:
     from candling.statistics import Estimate
     from candling.vision.performance import calibration
-    from tasks.measuring import measurement
 
     found = calibration(likely, labels)
     measurements = [
-        measurement("calibration.error", found.error, least=_LEAST_CALIBRATION),
-        measurement("calibration.overconfidence", found.overconfidence, least=_LEAST),
+        measured("calibration.error", found.error, least=_LEAST_CALIBRATION),
+        measured("calibration.overconfidence", found.overconfidence, least=_LEAST),
     ]
     for one in found.bins:
         scope = {"bin": one.name}
-        measurements.append(measurement("calibration.bin_accuracy", one.accuracy, scope))
+        measurements.append(measured("calibration.bin_accuracy", one.accuracy, scope))
         confidence = Estimate(one.confidence, one.confidence, one.confidence, one.accuracy.n)
-        measurements.append(measurement("calibration.bin_confidence", confidence, scope))
+        measurements.append(measured("calibration.bin_confidence", confidence, scope))
     return measurements
 
 
@@ -128,7 +125,6 @@ def _confusion(
 ) -> list[Measurement]:
     """All pairs of few classes, of many those that are confused most; the model may see others still."""
     from candling.vision.performance import confusion
-    from tasks.measuring import measurement
 
     found = confusion(predicted, labels, audited)
     names = [*(classes[k] for k in audited), "another class"]
@@ -137,7 +133,7 @@ def _confusion(
         wrong = [pair for pair in pairs if pair[0] != pair[1]]
         pairs = sorted(wrong, key=lambda pair: (pair[2].n < _LEAST, -pair[2].value))[:_PAIRS]
     measurements = [
-        measurement("confusion.rate", estimate, {"from": names[i], "to": names[j]}, least=_LEAST)
+        measured("confusion.rate", estimate, {"from": names[i], "to": names[j]}, least=_LEAST)
         for i, j, estimate in pairs
     ]
     strongest = found.strongest(least=_LEAST)
@@ -145,4 +141,4 @@ def _confusion(
     if strongest is not None:
         note = f"{names[strongest[0]]} → {names[strongest[1]]}"
     estimate = None if strongest is None else strongest[2]
-    return [*measurements, measurement("confusion.strongest_pair", estimate, least=_LEAST, note=note)]
+    return [*measurements, measured("confusion.strongest_pair", estimate, least=_LEAST, note=note)]

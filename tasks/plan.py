@@ -56,7 +56,7 @@ SECONDS = 2.5  # of calibration, for each kind of evaluation
 _START = 15.0
 # Of more pictures than these it is not looked up whether they were imported: all their bytes would be read.
 _LOOKED_UP = 1000
-# Bytes a pixel of the pictures for a report: large ones are JPEG (see `tasks.measuring.picture`).
+# Bytes a pixel of the pictures for a report: large ones are JPEG (see `tasks.artifacts.picture`).
 _LARGE, _JPEG, _PNG = 128, 0.35, 2.0
 _BASE64 = 4 / 3
 _PAGE = 300_000  # bytes of a report without its pictures

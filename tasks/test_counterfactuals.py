@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
-from candling.audit.record import Artifact, Measurement
+from candling.audit.record import Artifact, Measurement, measured
 from tasks.context import Context, Tick, write_findings
 from tasks.examine import examine
 from tasks.load_model import Subject
@@ -39,14 +39,12 @@ def test_background(context: Context, subject: Subject) -> Stored:
             if not there
         ]
         if lacking:
-            from tasks.measuring import measurement
-
             note = (
                 f"Whether the background decides is not tested; {' and '.join(lacking)} would add "
                 "swaps of backgrounds against a placebo."
             )
             ids = ("background.follow_rate", "background.placebo_rate")
-            measurements = [measurement(id, None, note=note) for id in ids]
+            measurements = [measured(id, None, note=note) for id in ids]
             artifacts: list[Artifact] = []
             notes = {"left_out.swaps": note}
         else:
@@ -70,7 +68,7 @@ def _swap(
     from candling.models import logits, probabilities
     from candling.statistics import proportion
     from candling.vision.counterfactuals import associated_backgrounds, pair_swaps, paste
-    from tasks.measuring import measurement, picture
+    from tasks.artifacts import picture
     from tasks.pictures import unit
 
     assert pictures.masks is not None
@@ -89,19 +87,19 @@ def _swap(
         )  # fmt: skip
         if not len(swaps):
             note = "every class came with the same background: no swap conflicts"
-            measurements.append(measurement(id, None, note=note))
+            measurements.append(measured(id, None, note=note))
             continue
         objects, backgrounds = list(swaps.objects), list(swaps.backgrounds)
         swapped = paste(images[objects], masks[objects], empty[backgrounds])
         likely = probabilities(model, logits(model, swapped))
         predicted = likely.argmax(1)
         hit = predicted == torch.tensor(swaps.pulls) if conflict else predicted != pictures.labels[objects]
-        measurements.append(measurement(id, proportion(int(hit.sum()), len(hit)), least=30))
+        measurements.append(measured(id, proportion(int(hit.sum()), len(hit)), least=30))
         for label in sorted(set(pictures.labels[objects].tolist())):
             rows = pictures.labels[objects] == label
             name = dataset.classes[label]
             estimate = proportion(int(hit[rows].sum()), int(rows.sum()))
-            measurements.append(measurement(id, estimate, {"class": name}, least=30))
+            measurements.append(measured(id, estimate, {"class": name}, least=30))
             for i in torch.nonzero(rows).flatten().tolist()[: 3 if conflict else 0]:
                 k = int(predicted[i])
                 where = donors.environments[backgrounds[i]]
@@ -127,7 +125,6 @@ def _remove(dataset: Dataset, model: Classifier, pictures: Pictures, each: int) 
     from candling.models import logits
     from candling.statistics import proportion
     from candling.vision.counterfactuals import flat_background
-    from tasks.measuring import measurement
     from tasks.pictures import unit
 
     assert pictures.masks is not None
@@ -145,5 +142,5 @@ def _remove(dataset: Dataset, model: Classifier, pictures: Pictures, each: int) 
         for id, changed in removed.items():
             kept = int((logits(model, changed).argmax(1) == label).sum())
             scope = {"class": dataset.classes[label]}
-            found.append(measurement(id, proportion(kept, len(rows)), scope, least=30))
+            found.append(measured(id, proportion(kept, len(rows)), scope, least=30))
     return found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
+from candling.audit.record import measured
 from tasks.context import Context, Tick, write_findings
 from tasks.examine import examine
 from tasks.load_model import Subject
@@ -28,7 +29,6 @@ def test_corruptions(context: Context, subject: Subject) -> Stored:
         from candling.statistics import proportion
         from candling.vision.corruptions import CORRUPTIONS, corrupt
         from candling.vision.performance import robustness
-        from tasks.measuring import measurement
         from tasks.pictures import audited_rows, stratified, unit
 
         everything = dataset.read("eval")
@@ -45,13 +45,13 @@ def test_corruptions(context: Context, subject: Subject) -> Stored:
         found = robustness(clean, corrupted)
         every = {("none", 0): proportion(int(clean.sum()), len(clean)), **found.accuracy}
         measurements = [
-            measurement("robustness.accuracy", estimate, {"corruption": name, "severity": str(severity)})
+            measured("robustness.accuracy", estimate, {"corruption": name, "severity": str(severity)})
             for (name, severity), estimate in every.items()
         ]
         name, severity, worst = found.worst
         measurements += [
-            measurement("robustness.mean", found.retained, least=10),
-            measurement("robustness.worst", worst, least=10, note=f"{name}, severity {severity}"),
+            measured("robustness.mean", found.retained, least=10),
+            measured("robustness.worst", worst, least=10, note=f"{name}, severity {severity}"),
         ]
         write_findings(out, measurements)
 

@@ -83,7 +83,7 @@ def measured(
     n = estimate[3]
     enough = None not in (value, low, high) and n >= least
     if not enough and not note:
-        note = f"{n} are too few" if n < least else "not a finite number"
+        note = f"{n} {'is' if n == 1 else 'are'} too few" if n < least else "not a finite number"
     return Measurement(
         id=id, scope=scope, value=value, low=low, high=high, n=n,
         status="ok" if enough else "inconclusive", note=note,

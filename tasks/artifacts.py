@@ -1,9 +1,8 @@
-"""Engine results become measurements here."""
+"""Pictures of the engine become artifacts of a record here."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,40 +10,11 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from candling.audit.record import Artifact, Measurement
-from candling.statistics import Estimate
+from candling.audit.record import Artifact
 
-__all__ = ["measurement", "picture"]
+__all__ = ["picture"]
 
-# Eight digits are more than any interval means and hide the last bits of float arithmetic.
-_DIGITS = 8
 _LARGE = 128  # px; pictures with a longer side become JPEG
-
-
-def _round(value: float) -> float | None:
-    return round(value, _DIGITS) if math.isfinite(value) else None
-
-
-def measurement(
-    id: str,
-    estimate: Estimate | None,
-    scope: Mapping[str, str] | None = None,
-    *,
-    least: int = 2,
-    note: str = "",
-) -> Measurement:
-    """A measurement of `estimate`: inconclusive where there is none, it is NaN, or n is under `least`."""
-    scope = dict(scope or {})
-    if estimate is None:
-        return Measurement(id=id, scope=scope, value=None, n=0, status="inconclusive", note=note or "no data")
-    value, low, high = (_round(x) for x in estimate[:3])
-    enough = value is not None and low is not None and high is not None and estimate.n >= least
-    if not enough and not note:
-        note = f"{estimate.n} are too few" if estimate.n < least else "not a finite number"
-    return Measurement(
-        id=id, scope=scope, value=value, low=low, high=high, n=estimate.n,
-        status="ok" if enough else "inconclusive", note=note,
-    )  # fmt: skip
 
 
 def picture(
