@@ -3,7 +3,7 @@
     python -m benchmarks.tank_story [--quick] [--json FILE] [--only NAME…]
 
 Everything depends on the seed: scenes, weights, batches. The evidence on tanks on grass is that on all 120
-pictures of this group, where the audit samples fewer. `--quick` runs one seed. Takes about seven minutes a seed
+pictures of this group; the audit samples few. `--quick` runs one seed. Takes about seven minutes a seed
 on two cores.
 """
 
