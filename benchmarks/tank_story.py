@@ -70,12 +70,12 @@ CLAIMS = (
 
 def evidence_on_grass(folder: Path, model: Path) -> Measurement:
     """`object_evidence.over_chance` of tanks on grass as the audit has it, on all pictures of the group."""
-    from candling.data import read_split
+    from candling.data import read_split, unit
     from candling.models import load_model
     from candling.statistics import ratio_of_means
     from candling.vision.isolation import evidence_share, isolate
     from tasks.context import one_thread
-    from tasks.pictures import donors_in_turn, unit
+    from tasks.pictures import donors_in_turn
 
     classifier = load_model(model)
     pictures = read_split(folder, "eval", classifier.classes)

@@ -166,7 +166,8 @@ def main(params: Path, progress: Listener) -> Outcome:
     Raises
     ------
     CandlingError
-        If params, data or a service cannot be used; nothing has been written then.
+        If params, data or a service cannot be used; nothing has been written then,
+        unless pictures failed while they were imported, which leaves errored records.
     """
     context = Context.of(ROOT, params.resolve())
     check_model(context.params.model, context.root, params)

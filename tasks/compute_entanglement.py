@@ -16,7 +16,14 @@ from tasks.store import Stored
 if TYPE_CHECKING:
     from candling.models import Classifier
 
-__all__ = ["compute_matrix"]
+__all__ = ["compute_matrix", "left_out"]
+
+
+def left_out(*, prototypes: bool) -> dict[str, str]:
+    """A note on what cannot be had without prototypes."""
+    if prototypes:
+        return {}
+    return {"left_out.entanglement": "Entanglement is read off prototypes, of which there are none."}
 
 
 @task(name="compute entanglement")
@@ -31,10 +38,10 @@ def compute_matrix(context: Context, subject: Subject, prototypes: Stored) -> St
         from candling.vision.entanglement import entanglement
 
         rows = load_file(prototypes.path / "prototypes.safetensors")
-        if not len(rows["classes"]):
-            note = "Entanglement is read off prototypes, of which there are none."
-            missing = measured("entanglement.strongest_pair", None, note=note)
-            write_findings(out, [missing], notes={"left_out.entanglement": note})
+        notes = left_out(prototypes=len(rows["classes"]) > 0)
+        if notes:
+            (note,) = notes.values()
+            write_findings(out, [measured("entanglement.strongest_pair", None, note=note)], notes=notes)
             return
         natural = logits(model, dataset.read("eval").images)
         found = entanglement(rows["logits"], rows["classes"], natural, classes=dataset.audited)
@@ -50,7 +57,6 @@ def compute_matrix(context: Context, subject: Subject, prototypes: Stored) -> St
         measurements.append(
             measured("entanglement.strongest_pair", None if pair is None else pair[2], note=note)
         )
-        notes = {}
         if len(dataset.classes) == 2:
             notes["entanglement.two_classes"] = (
                 "With two classes what excites one inhibits the other: every entry is -1 by construction."

@@ -6,20 +6,27 @@ Nothing is decoded and no model is run. A test runs the steps and holds each cou
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
-from candling.data import Pictures
+from candling.data import Pictures, stratified
 from candling.models import ModelSpec
 from candling.vision.corruptions import CORRUPTIONS
 from candling.vision.counterfactuals import associated_backgrounds, pair_swaps
 from candling.vision.isolation import object_shapley, window_size, windows_of
-from candling.vision.prototypes import FOURIER, MACO, PrototypeSettings, unseen_transforms
+from candling.vision.prototypes import unseen_transforms
 from candling.vision.training import Schedule
+from tasks import (
+    compute_entanglement,
+    generate_prototypes,
+    isolate_features,
+    measure_performance,
+    test_counterfactuals,
+)
 from tasks.params import Params, ScheduleParams
-from tasks.pictures import audited_rows, stratified
+from tasks.pictures import audited_rows
 
 __all__ = [
     "Count",
@@ -29,7 +36,6 @@ __all__ = [
     "isolation",
     "left_out",
     "performance",
-    "prototype_settings",
     "prototypes",
     "robustness",
     "training",
@@ -72,21 +78,12 @@ class Sight:
     size: tuple[int, int]
 
 
-def prototype_settings(params: Params) -> PrototypeSettings:
-    """How the step optimises prototypes."""
-    given = params.prototypes.model_dump(exclude_none=True)
-    return replace(MACO if params.prototypes.parameterisation == "maco" else FOURIER, **given)
-
-
-def _sample(pictures: Pictures, count: int) -> Pictures:
-    return pictures.take(stratified(pictures, count)) if len(pictures) else pictures
-
-
 def prototypes(sight: Sight) -> Count:
     """A look at the gradient, heats and climbs; each prototype as it is, transformed and beside pictures."""
     if not sight.differentiable:
         return Count()
-    settings, pictures = prototype_settings(sight.params), sight.splits["eval"]
+    settings = generate_prototypes.prototype_settings(sight.params.prototypes)
+    pictures = sight.splits["eval"]
     rows = len(sight.audited) * settings.seeds
     heats = settings.starts * settings.heat if settings.starts > 1 else 0
     views = len(unseen_transforms(torch.zeros(1, 3, 8, 8), torch.Generator()))
@@ -102,6 +99,11 @@ def _audited(sight: Sight, role: str) -> Pictures:
     return pictures.take(audited_rows(pictures, sight.audited))
 
 
+def _sample(sight: Sight, count: int) -> Pictures:
+    pictures = _audited(sight, "eval")
+    return pictures.take(stratified(pictures, count))
+
+
 def entanglement(sight: Sight) -> Count:
     """The pictures of eval, which set the scale."""
     return Count(len(sight.splits["eval"]) if sight.differentiable else 0)
@@ -110,7 +112,7 @@ def entanglement(sight: Sight) -> Count:
 def isolation(sight: Sight) -> Count:
     """Each image, its fills, and every window hidden by and shown on every fill; Shapley values where had."""
     settings = sight.params.isolation
-    sample = _sample(_audited(sight, "eval"), settings.images)
+    sample = _sample(sight, settings.images)
     donors = len(sight.splits["donors"]) if "donors" in sight.splits else 0
     fills = min(settings.donors_per_image, donors) if donors else 1
     windows = len(windows_of(sight.size, *window_size(sight.size, settings.side, settings.stride)))
@@ -132,7 +134,7 @@ def counterfactuals(sight: Sight) -> Count:
     each = max(1, sight.params.counterfactuals.images // len(sight.audited))
     forward = written = 0
     there = (pictures.masks > 0).flatten(1).any(1)
-    if not _lacking_for_swaps(sight):
+    if not test_counterfactuals.left_out(pictures, sight.splits):
         donors, history = sight.splits["donors"], sight.splits["train"]
         came_with = associated_backgrounds(history.labels.tolist(), history.environments)
         came_with = {k: environment for k, environment in came_with.items() if k in sight.audited}
@@ -161,7 +163,7 @@ def performance(sight: Sight) -> Count:
 def robustness(sight: Sight) -> Count:
     """A sample as it is, and under each corruption at each severity."""
     settings = sight.params.robustness
-    sample = _sample(_audited(sight, "eval"), settings.images)
+    sample = _sample(sight, settings.images)
     corrupted = len(sample) * len(CORRUPTIONS) * len(settings.severities)
     return Count(len(sample) + corrupted, corrupted=corrupted)
 
@@ -179,57 +181,14 @@ def training(pictures: Pictures, settings: ScheduleParams) -> Count:
     return Count(trained=trained)
 
 
-def _lacking_for_swaps(sight: Sight) -> Sequence[str]:
-    needed = {
-        "masks of the objects": sight.splits["eval"].masks is not None,
-        "clean backgrounds (`donors:`)": "donors" in sight.splits,
-        "the training pictures (`train:`)": "train" in sight.splits,
-    }
-    return [what for what, there in needed.items() if not there]
-
-
 def left_out(sight: Sight) -> dict[str, str]:
-    """What cannot be measured and what would add it, in the words in which the steps will say so."""
+    """What cannot be measured and what would add it, as the steps will say it."""
     pictures = sight.splits["eval"]
-    shown = _audited(sight, "eval")
-    notes = {}
-    if not sight.differentiable:
-        notes["prototypes"] = (
-            "Prototypes are climbed by gradients, which a black box does not give; "
-            "the model's weights would add them."
-        )
-        notes["entanglement"] = "Entanglement is read off prototypes, of which there are none."
-    elif pictures.clean is None:
-        notes["prototype_similarity"] = (
-            "Whether prototypes show the object or its background is not measured; the same pictures "
-            "without their objects (a column `clean`) would add that."
-        )
-    if pictures.masks is None:
-        notes["object_evidence"] = (
-            "How much of the evidence lies on the object is not measured; masks of the objects would add "
-            "it, with an interval, and part masks where on the object it lies."
-        )
-    elif pictures.clean is None or "donors" not in sight.splits:
-        notes["shapley"] = (
-            "Shapley shares of object and background are not measured; the same pictures without "
-            "their objects and clean backgrounds (`donors:`) would add them."
-        )
-    if lacking := _lacking_for_swaps(sight):
-        notes["swaps"] = (
-            f"Whether the background decides is not tested; {' and '.join(lacking)} would add "
-            "swaps of backgrounds against a placebo."
-        )
-    if not any(shown.environments):
-        notes["groups"] = (
-            "Accuracy is not told by group; a column `group` (class/background) would add the worst "
-            "group, which is where shortcuts show."
-        )
-    if not shown.slices:
-        notes["slices"] = (
-            "There are no slices; further columns of the manifest (camera, site, time) would add one each."
-        )
-    if sight.spec.head == "multilabel":
-        notes["calibration"] = (
-            "Calibration is not measured: the probabilities of several labels do not share out one whole."
-        )
-    return notes
+    notes = {
+        **generate_prototypes.left_out(pictures, differentiable=sight.differentiable),
+        **compute_entanglement.left_out(prototypes=sight.differentiable),
+        **isolate_features.left_out(pictures, donors="donors" in sight.splits),
+        **test_counterfactuals.left_out(pictures, sight.splits),
+        **measure_performance.left_out(_audited(sight, "eval"), sight.spec.head),
+    }
+    return {name.removeprefix("left_out."): sentence for name, sentence in notes.items()}

@@ -12,12 +12,42 @@ from candling.audit.record import measured
 from tasks.context import Context, Tick, write_findings
 from tasks.examine import examine
 from tasks.load_model import Subject
+from tasks.params import PrototypeParams
 from tasks.store import Stored
 
 if TYPE_CHECKING:
+    from candling.data import Pictures
     from candling.models import Classifier
+    from candling.vision.prototypes import PrototypeSettings
 
-__all__ = ["generate"]
+__all__ = ["generate", "left_out", "prototype_settings"]
+
+
+def prototype_settings(params: PrototypeParams) -> PrototypeSettings:
+    """Those of the parameterisation, but for what is given."""
+    from candling.vision.prototypes import FOURIER, MACO
+
+    usual = MACO if params.parameterisation == "maco" else FOURIER
+    return replace(usual, **params.model_dump(exclude_none=True))
+
+
+def left_out(pictures: Pictures, *, differentiable: bool) -> dict[str, str]:
+    """Notes on what such pictures, and a model with gradients or none, do not tell."""
+    if not differentiable:
+        return {
+            "left_out.prototypes": (
+                "Prototypes are climbed by gradients, which a black box does not give; "
+                "the model's weights would add them."
+            )
+        }
+    if pictures.clean is None:
+        return {
+            "left_out.prototype_similarity": (
+                "Whether prototypes show the object or its background is not measured; the same pictures "
+                "without their objects (a column `clean`) would add that."
+            )
+        }
+    return {}
 
 
 @task(name="generate prototypes")
@@ -32,28 +62,18 @@ def generate(context: Context, subject: Subject) -> Stored:
 
         from candling.models import check_differentiable
         from candling.statistics import bootstrap, mean
-        from candling.vision.prototypes import (
-            FOURIER,
-            MACO,
-            fit_prior,
-            generate_prototypes,
-            object_similarity,
-        )
+        from candling.vision.prototypes import fit_prior, generate_prototypes, object_similarity
         from tasks.artifacts import picture
 
+        pictures = dataset.read("eval")
+        notes = left_out(pictures, differentiable=model.differentiable)
         if not model.differentiable:
             save_file({"classes": torch.empty(0, dtype=torch.long)}, out / "prototypes.safetensors")
-            note = (
-                "Prototypes are climbed by gradients, which a black box does not give; "
-                "the model's weights would add them."
-            )
-            write_findings(out, [], notes={"left_out.prototypes": note})
+            write_findings(out, [], notes=notes)
             return
         # A gradient of zeros, as behind a rounding, would be climbed without a word and to no end.
         check_differentiable(model, model.spec.image_size)
-        given = settings.model_dump(exclude_none=True)
-        engine = replace(MACO if settings.parameterisation == "maco" else FOURIER, **given)
-        pictures = dataset.read("eval")
+        engine = prototype_settings(settings)
         found = generate_prototypes(
             model, dataset.audited, fit_prior(pictures.images, pictures.clean), settings=engine, progress=tick
         )
@@ -94,12 +114,7 @@ def generate(context: Context, subject: Subject) -> Stored:
                     )  # fmt: skip
                 )
         save_file({"logits": found.logits, "classes": found.classes}, out / "prototypes.safetensors")
-        notes = {"prototypes.seeds": f"{engine.seeds} seeds a class, {engine.steps} steps"}
-        if pictures.clean is None:
-            notes["left_out.prototype_similarity"] = (
-                "Whether prototypes show the object or its background is not measured; the same pictures "
-                "without their objects (a column `clean`) would add that."
-            )
+        notes["prototypes.seeds"] = f"{engine.seeds} seeds a class, {engine.steps} steps"
         write_findings(out, measurements, artifacts, notes)
 
     return examine(

@@ -130,7 +130,7 @@ def _twice(values: Sequence[int]) -> int:
 
 
 def _digest(samples: Samples) -> str:
-    """Of all that the pictures of a source are: names, bytes, labels, masks, groups and metadata."""
+    """Of all that the pictures of a source are: names, labels, groups, metadata and all bytes."""
     import numpy as np
 
     from candling.data import Unreadable
@@ -146,7 +146,9 @@ def _digest(samples: Samples) -> str:
         said = [sample.name, sample.label, sample.group, sample.split, others, dict(sample.metadata)]
         total.update(json.dumps(said, sort_keys=True, default=str).encode())
         masks = (sample.mask, *(other.mask for other in sample.alternatives))
-        for read in (sample.content, *(mask for mask in masks if mask is not None)):
+        if sample.clean is not None:
+            total.update(b"clean")  # a mask of the same bytes is something else
+        for read in (sample.content, *(other for other in (*masks, sample.clean) if other is not None)):
             try:
                 add(read())
             except (Unreadable, DataError) as error:

@@ -14,9 +14,29 @@ from tasks.load_model import Subject
 from tasks.store import Stored
 
 if TYPE_CHECKING:
+    from candling.data import Pictures
     from candling.models import Classifier
 
-__all__ = ["isolate_eval_set"]
+__all__ = ["isolate_eval_set", "left_out"]
+
+
+def left_out(pictures: Pictures, *, donors: bool) -> dict[str, str]:
+    """Notes on what of the evidence such pictures, and clean backgrounds or none, do not tell."""
+    if pictures.masks is None:
+        return {
+            "left_out.object_evidence": (
+                "How much of the evidence lies on the object is not measured; masks of the objects would add "
+                "it, with an interval, and part masks where on the object it lies."
+            )
+        }
+    if pictures.clean is None or not donors:
+        return {
+            "left_out.shapley": (
+                "Shapley shares of object and background are not measured; the same pictures without "
+                "their objects and clean backgrounds (`donors:`) would add them."
+            )
+        }
+    return {}
 
 
 @task(name="isolate features")
@@ -30,11 +50,12 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
         from torch import Tensor
 
         from candling.audit.record import Measurement
+        from candling.data import stratified, unit
         from candling.models import logits, probabilities
         from candling.statistics import mean, ratio_of_means
         from candling.vision.isolation import evidence_share, faded, isolate, object_shapley
         from tasks.artifacts import picture
-        from tasks.pictures import audited_rows, donors_in_turn, stratified, unit
+        from tasks.pictures import audited_rows, donors_in_turn
 
         everything = dataset.read("eval")
         everything = everything.take(audited_rows(everything, dataset.audited))
@@ -52,7 +73,7 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
         )  # fmt: skip
         measurements: list[Measurement] = []
         shares = None
-        notes = {}
+        notes = left_out(sample, donors=donors is not None)
 
         def some(id: str, share: Tensor, area: Tensor | None, scope: dict[str, str]) -> None:
             """Record the mean share, or its ratio to the area, over the images that have evidence."""
@@ -73,11 +94,6 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
             phi = None
             if sample.clean is not None and donors is not None:
                 phi = object_shapley(model, images, unit(sample.clean), objects, sample.labels, donors).abs()
-            else:
-                notes["left_out.shapley"] = (
-                    "Shapley shares of object and background are not measured; the same pictures without "
-                    "their objects and clean backgrounds (`donors:`) would add them."
-                )
 
             def on_objects(chosen: list[bool], scope: dict[str, str]) -> None:
                 """What lies on the objects of those images of which some object can be seen."""
@@ -112,11 +128,6 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
                         share = evidence_share(found.maps[mine, 0], region)
                         area = region.double().mean((1, 2))
                         some("object_evidence.part_over_area", share, area, {"class": name, "part": part})
-        else:
-            notes["left_out.object_evidence"] = (
-                "How much of the evidence lies on the object is not measured; masks of the objects would add "
-                "it, with an interval, and part masks where on the object it lies."
-            )
 
         artifacts = []
         for i in _shown(sample.groups, settings.pictures):

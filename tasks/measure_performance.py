@@ -19,14 +19,34 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from candling.audit.record import Measurement
+    from candling.data import Pictures
     from candling.models import Classifier
 
-__all__ = ["measure"]
+__all__ = ["left_out", "measure"]
 
 # Fewer images than these say nothing of a group, and nothing of how far confidence can be trusted.
 _LEAST = 30
 _LEAST_CALIBRATION = 100
 _PAIRS = 20  # of classes that are confused most, of many classes
+
+
+def left_out(pictures: Pictures, head: str) -> dict[str, str]:
+    """Notes on what such pictures of audited classes, and such a head of the model, do not tell."""
+    notes = {}
+    if not any(pictures.environments):
+        notes["left_out.groups"] = (
+            "Accuracy is not told by group; a column `group` (class/background) would add the worst "
+            "group, which is where shortcuts show."
+        )
+    if not any(any(values) for values in pictures.slices.values()):
+        notes["left_out.slices"] = (
+            "There are no slices; further columns of the manifest (camera, site, time) would add one each."
+        )
+    if head == "multilabel":
+        notes["left_out.calibration"] = (
+            "Calibration is not measured: the probabilities of several labels do not share out one whole."
+        )
+    return notes
 
 
 @task(name="measure performance")
@@ -51,7 +71,6 @@ def measure(context: Context, subject: Subject) -> Stored:
         names = [dataset.classes[k] for k in labels.tolist()]
         for name, estimate in accuracy_by(right, names).items():
             measurements.append(measured("accuracy.class", estimate, {"class": name}, least=_LEAST))
-        notes = {}
 
         def worst(id: str, keys: Sequence[str]) -> None:
             found = worst_of(right, keys, least=_LEAST)
@@ -62,11 +81,6 @@ def measure(context: Context, subject: Subject) -> Stored:
             for group, estimate in accuracy_by(right, pictures.groups).items():
                 measurements.append(measured("accuracy.group", estimate, {"group": group}, least=_LEAST))
             worst("accuracy.worst_group", pictures.groups)
-        else:
-            notes["left_out.groups"] = (
-                "Accuracy is not told by group; a column `group` (class/background) would add the worst "
-                "group, which is where shortcuts show."
-            )
         cells: dict[str, torch.Tensor] = {}
         for column, values in pictures.slices.items():
             for value, estimate in accuracy_by(right, values).items():
@@ -81,24 +95,15 @@ def measure(context: Context, subject: Subject) -> Stored:
             found = worst_of(torch.cat(list(cells.values())), slices, least=_LEAST)
             if found is not None:
                 measurements.append(measured("accuracy.worst_slice", found[1], least=_LEAST, note=found[0]))
-        else:
-            notes["left_out.slices"] = (
-                "There are no slices; further columns of the manifest (camera, site, time) would add "
-                "one each."
-            )
         if "like_train" in dataset:
             held_out = dataset.read("like_train")
             held_out = held_out.take(audited_rows(held_out, dataset.audited))
             hits = int((logits(model, held_out.images).argmax(1) == held_out.labels).sum())
             measurements.append(measured("accuracy.like_train", proportion(hits, len(held_out))))
-        if model.head == "multilabel":
-            notes["left_out.calibration"] = (
-                "Calibration is not measured: the probabilities of several labels do not share out one whole."
-            )
-        else:
+        if model.head != "multilabel":
             measurements += _calibration(likely, labels)
         measurements += _confusion(predicted, labels, dataset.audited, dataset.classes)
-        write_findings(out, measurements, notes=notes)
+        write_findings(out, measurements, notes=left_out(pictures, model.head))
 
     return examine(context, "measure performance", subject, ["eval", "like_train"], look, module=__name__)
 

@@ -29,8 +29,8 @@ from tasks import counting
 from tasks.calibration import Rates, time_import, time_model, time_training
 from tasks.compute_entanglement import compute_matrix
 from tasks.context import Context, Listener, listener, read_measurements
-from tasks.counting import Count, Sight, prototype_settings
-from tasks.generate_prototypes import generate
+from tasks.counting import Count, Sight
+from tasks.generate_prototypes import generate, prototype_settings
 from tasks.import_data import import_data
 from tasks.isolate_features import isolate_eval_set
 from tasks.load_model import Subject, load
@@ -340,7 +340,8 @@ def finished_after(steps: Sequence[Step], slots: int, alone: float = 1.0) -> flo
 
 
 def _rates(context: Context, folder: Path, sight: Sight, seconds: float) -> Rates:
-    settings, severities = prototype_settings(context.params), context.params.robustness.severities
+    settings = prototype_settings(context.params.prototypes)
+    severities = context.params.robustness.severities
     slots = os.cpu_count() or 1
     return time_model(folder, context.root, sight.size, settings, severities, slots=slots, seconds=seconds)
 

@@ -36,7 +36,8 @@ def stand_ins(samples: Samples) -> Samples:
     def one(sample: Sample) -> Sample:
         others = tuple(replace(o, mask=None if o.mask is None else _mask) for o in sample.alternatives)
         mask = None if sample.mask is None else _mask
-        return replace(sample, content=_picture, mask=mask, alternatives=others)
+        clean = None if sample.clean is None else _picture
+        return replace(sample, content=_picture, mask=mask, clean=clean, alternatives=others)
 
     return replace(samples, samples=tuple(one(sample) for sample in samples))
 

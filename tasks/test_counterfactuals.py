@@ -15,10 +15,30 @@ from tasks.read_data import Dataset
 from tasks.store import Stored
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from candling.data import Pictures
     from candling.models import Classifier
 
-__all__ = ["test_background"]
+__all__ = ["left_out", "test_background"]
+
+
+def left_out(pictures: Pictures, splits: Mapping[str, object]) -> dict[str, str]:
+    """A note on what swaps of backgrounds lack among such pictures and splits by role."""
+    needed = {
+        "masks of the objects": pictures.masks is not None,
+        "clean backgrounds (`donors:`)": "donors" in splits,
+        "the training pictures (`train:`)": "train" in splits,
+    }
+    lacking = [what for what, there in needed.items() if not there]
+    if not lacking:
+        return {}
+    return {
+        "left_out.swaps": (
+            f"Whether the background decides is not tested; {' and '.join(lacking)} would add "
+            "swaps of backgrounds against a placebo."
+        )
+    }
 
 
 @task(name="test counterfactuals")
@@ -29,24 +49,12 @@ def test_background(context: Context, subject: Subject) -> Stored:
     def look(model: Classifier, out: Path, tick: Tick) -> None:
         pictures = dataset.read("eval")
         each = max(1, settings.images // len(dataset.audited))
-        lacking = [
-            what
-            for what, there in (
-                ("masks of the objects", pictures.masks is not None),
-                ("clean backgrounds (`donors:`)", "donors" in dataset),
-                ("the training pictures (`train:`)", "train" in dataset),
-            )
-            if not there
-        ]
-        if lacking:
-            note = (
-                f"Whether the background decides is not tested; {' and '.join(lacking)} would add "
-                "swaps of backgrounds against a placebo."
-            )
+        notes = left_out(pictures, dataset.splits)
+        if notes:
+            (note,) = notes.values()
             ids = ("background.follow_rate", "background.placebo_rate")
             measurements = [measured(id, None, note=note) for id in ids]
             artifacts: list[Artifact] = []
-            notes = {"left_out.swaps": note}
         else:
             measurements, artifacts, notes = _swap(dataset, model, pictures, each, out)
         if pictures.masks is not None:
@@ -65,11 +73,11 @@ def _swap(
     """Objects onto the background that another class came with, and as a placebo onto their own."""
     import torch
 
+    from candling.data import unit
     from candling.models import logits, probabilities
     from candling.statistics import proportion
     from candling.vision.counterfactuals import associated_backgrounds, pair_swaps, paste
     from tasks.artifacts import picture
-    from tasks.pictures import unit
 
     assert pictures.masks is not None
     donors, history = dataset.read("donors"), dataset.read("train")
@@ -122,10 +130,10 @@ def _remove(dataset: Dataset, model: Classifier, pictures: Pictures, each: int) 
     """How often a class is still predicted without its background, and without its object."""
     import torch
 
+    from candling.data import unit
     from candling.models import logits
     from candling.statistics import proportion
     from candling.vision.counterfactuals import flat_background
-    from tasks.pictures import unit
 
     assert pictures.masks is not None
     images, masks = unit(pictures.images), pictures.masks > 0

@@ -25,11 +25,12 @@ def test_corruptions(context: Context, subject: Subject) -> Stored:
     dataset, settings = context.dataset, context.params.robustness
 
     def look(model: Classifier, out: Path, tick: Tick) -> None:
+        from candling.data import stratified, unit
         from candling.models import logits
         from candling.statistics import proportion
         from candling.vision.corruptions import CORRUPTIONS, corrupt
         from candling.vision.performance import robustness
-        from tasks.pictures import audited_rows, stratified, unit
+        from tasks.pictures import audited_rows
 
         everything = dataset.read("eval")
         everything = everything.take(audited_rows(everything, dataset.audited))

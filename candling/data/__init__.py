@@ -11,6 +11,7 @@ from candling.data.importing import ImportReport, Prepare, import_pictures
 from candling.data.labels import LabelMap, map_labels
 from candling.data.pictures import Pictures, read_split, split_digest
 from candling.data.samples import Alternative, Label, Sample, Samples
+from candling.data.sampling import stratified, unit
 from candling.data.source import DataFormat, DataSource, read_source, split_revision
 
 __all__ = [
@@ -34,4 +35,6 @@ __all__ = [
     "read_split",
     "split_digest",
     "split_revision",
+    "stratified",
+    "unit",
 ]

@@ -29,6 +29,7 @@ Prepare = Callable[[Image.Image, Image.Image | None], tuple[Image.Image, Image.I
 """A model's geometry: an RGB picture and its mask (mode "L") to those that the model sees, of one size."""
 
 _COLUMNS = ("path", "label", "group", "environment", "sha256", "mask", "mask_sha256", "source")
+_CLEAN = ("clean", "clean_sha256")  # only where a picture has one
 _SHOWN = 12
 
 
@@ -55,12 +56,17 @@ class ImportReport:
     def sentences(self) -> list[str]:
         """The report for a record's notes."""
         shown = {name: count for name, count in self.classes.items() if count}
-        found = [f"{_pictures(self.images)} of {_count(len(shown), 'class', 'classes')}: {_counts(shown)}."]
         absent = [name for name, count in self.classes.items() if not count]
-        if absent and len(absent) <= _SHOWN:
-            found.append(f"No picture shows {few(map(_short, absent), _SHOWN)}.")
-        if self.unlabelled:
-            found.append(f"{_pictures(self.unlabelled)} without a label.")
+        if shown:
+            classes = _count(len(shown), "class", "classes")
+            found = [f"{_pictures(self.images)} of {classes}: {_counts(shown)}."]
+            if absent and len(absent) <= _SHOWN:
+                found.append(f"No picture shows {few(map(_short, absent), _SHOWN)}.")
+            if self.unlabelled:
+                found.append(f"{_pictures(self.unlabelled)} without a label.")
+        else:
+            # As clean backgrounds are: it says nothing of them that they show no class.
+            found = [f"{_pictures(self.images)} without {'a label' if self.images == 1 else 'labels'}."]
         reasons: dict[str, list[str]] = defaultdict(list)
         for name, reason in self.quarantined:
             reasons[reason].append(name)
@@ -125,9 +131,9 @@ def import_pictures(
 ) -> ImportReport:
     """Write a split of the folder form, whole or not at all; the same samples give the same bytes.
 
-    Pictures and masks become lossless PNG files, and every column of metadata that divides them becomes a
-    slice (see `make_slices`). Pictures that cannot be read and labels that are no class are left out and
-    reported.
+    Pictures, masks and clean pictures become lossless PNG files, and every column of metadata that divides
+    the pictures becomes a slice (see `make_slices`). Pictures that cannot be read and labels that are no
+    class are left out and reported.
 
     Parameters
     ----------
@@ -148,8 +154,8 @@ def import_pictures(
     Raises
     ------
     DataError
-        If a mask has another size than its picture, the prepared pictures are of different sizes, labels do
-        not fit the classes (see `map_labels`), or no picture is left.
+        If a mask or a clean picture has another size than its picture, the prepared pictures are of different
+        sizes, labels do not fit the classes (see `map_labels`), or no picture is left.
     ServiceError
         If the folder cannot be written.
     """
@@ -164,7 +170,8 @@ def import_pictures(
             names = [name for sample in samples for name in sample.metadata]
             metadata = {n: [row.metadata.get(n) for row in run.rows] for n in dict.fromkeys(names)}
             slices, notes = make_slices(metadata, [row.cells["label"] or "" for row in run.rows])
-            cells = {name: [row.cells[name] for row in run.rows] for name in _COLUMNS}
+            columns = (*_COLUMNS, *(_CLEAN if run.has_clean else ()))
+            cells = {name: [row.cells[name] for row in run.rows] for name in columns}
             cells |= {f"slice.{name}": values for name, values in slices.items()}
             table = pa.table({name: pa.array(values, pa.string()) for name, values in cells.items()})
             pq.write_table(table, draft / f"{split}.parquet", compression="zstd")
@@ -175,6 +182,15 @@ def import_pictures(
 
 def _choices(sample: Sample) -> list[tuple[Label | None, Mask | None]]:
     return [(sample.label, sample.mask), *((other.label, other.mask) for other in sample.alternatives)]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A picture as the model sees it; clean: the same without its object."""
+
+    picture: Image.Image
+    mask: Image.Image | None = None
+    clean: Image.Image | None = None
 
 
 class _Run:
@@ -207,42 +223,61 @@ class _Run:
             label, mask = choices[known[0]]
             self.passed_over.update(str(passed) for passed, _ in choices[: known[0]])
             try:
-                picture, object_mask = self._read(sample, mask)
+                found = self._read(sample, mask)
             except Unreadable as error:
                 self.quarantined.append((sample.name, str(error)))
                 continue
-            self._add(sample, label, picture, object_mask, draft, split)
+            self._add(sample, label, found, draft, split)
         if not self.rows:
             raise DataError(self._why_nothing())
 
-    def _read(self, sample: Sample, mask: Mask | None) -> tuple[Image.Image, Image.Image | None]:
-        """A picture and its mask as the model sees them."""
+    @property
+    def has_clean(self) -> bool:
+        """Whether any picture is there without its object too."""
+        return any(row.cells["clean"] is not None for row in self.rows)
+
+    def _read(self, sample: Sample, mask: Mask | None) -> _Prepared:
+        """A picture, its mask and the picture without its object, as the model sees them."""
         where = f"{self.samples.location}: {sample.name}"
         try:
             decoded = decode(sample.content())
         except OSError as error:
             raise Unreadable(f"it cannot be read ({error.strerror or error})") from error
-        object_mask = None
+        turned = any("EXIF" in done for done in decoded.conversions)
+
+        def check(what: str, other: Image.Image) -> None:
+            if other.size != decoded.picture.size:
+                raise DataError(
+                    f"{where}: the {what} is {_size(other)} and the picture {_size(decoded.picture)}"
+                    f"{' once turned as EXIF says' if turned else ''}; a {what} has the size of its picture"
+                )
+
+        object_mask = clean = None
         if mask is not None:
             try:
                 object_mask = decode_mask(mask())
             except Unreadable as error:
                 raise Unreadable(f"its mask cannot be used: {error}") from error
-            if object_mask.size != decoded.picture.size:
-                turned = any("EXIF" in done for done in decoded.conversions)
-                raise DataError(
-                    f"{where}: the mask is {_size(object_mask)} and the picture {_size(decoded.picture)}"
-                    f"{' once turned as EXIF says' if turned else ''}; a mask has the size of its picture"
-                )
+            check("mask", object_mask)
+        if sample.clean is not None:
+            try:
+                clean = decode(sample.clean()).picture
+            except Unreadable as error:
+                raise Unreadable(f"its clean picture cannot be used: {error}") from error
+            check("clean picture", clean)
         picture = decoded.picture
         if self.prepare is not None:
             picture, object_mask = self.prepare(picture, object_mask)
             picture = picture if picture.mode == "RGB" else picture.convert("RGB")
-        if object_mask is not None and object_mask.size != picture.size:
-            raise DataError(
-                f"{where}: prepared for the model the mask is {_size(object_mask)}, "
-                f"the picture {_size(picture)}"
-            )
+            if clean is not None:
+                clean, _ = self.prepare(clean, None)
+                clean = clean if clean.mode == "RGB" else clean.convert("RGB")
+        for what, other in (("mask", object_mask), ("clean picture", clean)):
+            if other is not None and other.size != picture.size:
+                raise DataError(
+                    f"{where}: prepared for the model the {what} is {_size(other)}, "
+                    f"the picture {_size(picture)}"
+                )
         size = (picture.height, picture.width)
         self.expected = self.expected or size
         if size != self.expected:
@@ -254,25 +289,18 @@ class _Run:
         if not self.rows:
             self.first = sample.name if self.first == "the model" else self.first
         self.converted.update(decoded.conversions)
-        return picture, object_mask
+        return _Prepared(picture, object_mask, clean)
 
-    def _add(
-        self,
-        sample: Sample,
-        label: Label | None,
-        picture: Image.Image,
-        mask: Image.Image | None,
-        draft: Path,
-        split: str,
-    ) -> None:
+    def _add(self, sample: Sample, label: Label | None, found: _Prepared, draft: Path, split: str) -> None:
         name = None if label is None else self.labelling.mapped[label]
         if name is not None:
             self.mapped[str(label)] = name
         stem = re.sub(r"[^A-Za-z0-9._-]+", "_", PurePosixPath(sample.name).stem)[:60]
         file = f"{len(self.rows):05d}-{stem}.png"
         group, environment = _group(sample.group, label, name)
-        path, sha256 = _save(draft, f"{split}/images/{file}", picture)
-        mask_path, mask_sha256 = _save(draft, f"{split}/masks/{file}", mask)
+        path, sha256 = _save(draft, f"{split}/images/{file}", found.picture)
+        mask_path, mask_sha256 = _save(draft, f"{split}/masks/{file}", found.mask)
+        clean_path, clean_sha256 = _save(draft, f"{split}/clean/{file}", found.clean)
         cells = {
             "path": path,
             "label": name or "",
@@ -281,6 +309,8 @@ class _Run:
             "sha256": sha256,
             "mask": mask_path,
             "mask_sha256": mask_sha256,
+            "clean": clean_path,
+            "clean_sha256": clean_sha256,
             "source": sample.name,
         }
         self.rows.append(_Row(cells, sample.metadata))
@@ -301,6 +331,12 @@ class _Run:
     def report(self, classes: Sequence[str], slice_notes: Sequence[str]) -> ImportReport:
         counts = Counter(row.cells["label"] for row in self.rows)
         notes = [*self.samples.notes, *slice_notes]
+        lacking = sum(row.cells["clean"] is None for row in self.rows)
+        if 0 < lacking < len(self.rows):
+            notes.append(
+                f"{lacking} of {_pictures(len(self.rows))} without a clean picture (column `clean`), "
+                "so none is used: it takes one of every picture."
+            )
         if self.passed_over:
             notes.append(
                 "Other labels of pictures that show a class were passed over, as no class has them: "

@@ -21,7 +21,10 @@ from candling.errors import DataError
 __all__ = ["COLUMNS", "as_label", "as_value", "in_split", "read_manifest"]
 
 COLUMNS = ("path", "bytes", "label", "mask", "group", "split")
-"""Our names of the columns that mean something; every other column is metadata."""
+"""Our names of the columns that mean something in a manifest and in a Hugging Face dataset."""
+
+# Every other column is metadata.
+_COLUMNS = (*COLUMNS, "clean")
 
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)")
 _NUMBER = re.compile(r"[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
@@ -40,7 +43,7 @@ def read_manifest(file: Path, columns: Mapping[str, str] | None = None, split: s
     file
         ``.csv``, ``.tsv``, ``.parquet`` or ``.pq``.
     columns
-        Our names (`COLUMNS`) and what the table calls them, where it calls them otherwise.
+        Our names (`COLUMNS` and ``clean``) and what the table calls them, where it calls them otherwise.
     split
         The rows to take, by the column `split`; None takes all.
 
@@ -79,7 +82,8 @@ def read_manifest(file: Path, columns: Mapping[str, str] | None = None, split: s
                 name=name,
                 content=content,
                 label=labels[row],
-                mask=_mask(file, table[names["mask"]], row) if "mask" in names else None,
+                mask=_beside(file, table[names["mask"]], row) if "mask" in names else None,
+                clean=_beside(file, table[names["clean"]], row) if "clean" in names else None,
                 group=None if as_value(group) in (None, "") else str(as_value(group)),
                 split=str(table[names["split"]][row]) if "split" in names else None,
                 metadata={name: values[row] for name, values in metadata.items()},
@@ -202,11 +206,11 @@ def _read_csv(file: Path, delimiter: str) -> dict[str, Column]:
 def _columns(file: Path, table: Mapping[str, Column], columns: Mapping[str, str]) -> dict[str, str]:
     """Our names of the columns that are there, and the table's."""
     for ours, theirs in columns.items():
-        if ours not in COLUMNS:
-            raise DataError(f"`columns` maps {ours!r}, which means nothing; {nearest(ours, COLUMNS)}")
+        if ours not in _COLUMNS:
+            raise DataError(f"`columns` maps {ours!r}, which means nothing; {nearest(ours, _COLUMNS)}")
         if theirs not in table:
             raise DataError(f"{file}: no column {theirs!r} for {ours!r}; {nearest(theirs, table)}")
-    names = {ours: columns.get(ours, ours) for ours in COLUMNS if columns.get(ours, ours) in table}
+    names = {ours: columns.get(ours, ours) for ours in _COLUMNS if columns.get(ours, ours) in table}
     needed = ("label",) if "bytes" in names else ("path", "label")
     for ours in needed:
         if ours not in names:
@@ -253,7 +257,8 @@ def _bytes(file: Path, values: Column, row: int) -> Callable[[], bytes]:
     return read
 
 
-def _mask(file: Path, values: Column, row: int) -> Callable[[], bytes] | None:
+def _beside(file: Path, values: Column, row: int) -> Callable[[], bytes] | None:
+    """The mask or the clean picture of a row, as a path or as bytes."""
     value = values[row]
     if value is None or value == "":
         return None

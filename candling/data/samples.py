@@ -48,7 +48,8 @@ class Sample:
 
     name: as the source calls it. content: its bytes or a picture; raises `Unreadable`. label: a class's name
     or index in the source's words, None where there is none. mask: bytes, a picture, or (H, W) numbers: 0
-    background, any other object. alternatives: further labels, best first, for a model that does not know
+    background, any other object. clean: the same picture without its object, as `content`; None where there
+    is none. alternatives: further labels, best first, for a model that does not know
     `label`. metadata: any other columns.
     """
 
@@ -56,6 +57,7 @@ class Sample:
     content: Callable[[], Content]
     label: Label | None = None
     mask: Mask | None = None
+    clean: Callable[[], Content] | None = None
     group: str | None = None
     split: str | None = None
     metadata: Mapping[str, Value] = field(default_factory=dict)

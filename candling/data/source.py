@@ -34,8 +34,8 @@ class DataSource:
     format
         ``auto`` tells by what lies at the location.
     columns
-        Our names (path, bytes, label, mask, group, split) and what the source calls them. For manifests and
-        Hugging Face datasets.
+        Our names (path, bytes, label, mask, group, split; for manifests also clean) and what the source
+        calls them. For manifests and Hugging Face datasets.
     split
         The source's split to take: a sub-folder, a value of the column `split`, a split of a `DatasetDict`.
         None takes all. A COCO file has none.

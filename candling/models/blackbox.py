@@ -8,6 +8,7 @@ import io
 import json
 import math
 import shutil
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +25,7 @@ _FLOATS = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(d
 _NAME_KEYS = ("classes", "class_names", "labels", "names", "id2label")
 
 
-class BlackBox(nn.Module):
+class BlackBox(nn.Module, ABC):
     """A network without inside: images go in, numbers come out, and no gradient flows."""
 
     kind: ClassVar[str]
@@ -44,9 +45,9 @@ class BlackBox(nn.Module):
             raise ModelError(f"the model is a black box ({self.kind}), so its gradient cannot be had")
         return self.answer(images.detach().cpu())
 
+    @abstractmethod
     def answer(self, images: Tensor) -> Any:
         """Outputs for images on the processor."""
-        raise NotImplementedError
 
     def save(self, folder: Path) -> None:
         """Write what is needed besides the spec."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -237,14 +239,17 @@ class _Section:
 # -- Words and numbers ---------------------------------------------------------------------------
 
 
-def _figure(value: float | None) -> str:
-    """A number as a reader wants it; the page also carries it exactly, in `<data value>`."""
+def _figure(value: float | None, least: float = 0.0001) -> str:
+    """A number as a reader wants it; the page also carries it exactly, in `<data value>`.
+
+    What is nearer to zero than `least` is only said to be so.
+    """
     if value is None:
         return "–"
     value += 0.0  # no minus before zero
     size = abs(value)
-    if 0 < size < 0.0001:
-        text = f"{value:.1e}"
+    if 0 < size < least:
+        text = f"<\N{NO-BREAK SPACE}{least}" if value > 0 else f">\N{NO-BREAK SPACE}-{least}"
     elif 0 < size < 0.001:
         text = f"{value:.4f}"
     elif size >= 1000:
@@ -256,12 +261,17 @@ def _figure(value: float | None) -> str:
 
 def _end(value: float) -> str:
     """An end of an axis: short, as it only orients."""
-    return f"{value:.3g}".replace("-", "−")
+    return _plainly(f"{value:.3g}")
 
 
 def _bound(value: float) -> str:
     """A bound as its author wrote it: 0.9, not 0.900."""
-    return f"{value:.6g}".replace("-", "−")
+    return _plainly(f"{value:.6g}")
+
+
+def _plainly(text: str) -> str:
+    """A number without an exponent."""
+    return f"{Decimal(text):f}".replace("-", "−")
 
 
 def _bounds_in_words(rule: Rule) -> str:
@@ -711,13 +721,32 @@ def _confusions(subjects: Sequence[_Subject]) -> tuple[list[_Matrix], list[_Row]
     for subject in subjects:
         found = list(filter(_is_confusion, subject.record.measurements))
         rows = _names(subject.record.classes, [m.scope["from"] for m in found])
-        columns = _names(subject.record.classes, [m.scope["to"] for m in found])
+        columns = _columns(subject.record.classes, found)
         if found and len(rows) <= _CONFUSION_LIMIT:
             matrices.append(_matrix(subject, rows, columns, found, 1.0))
     pairs = _rows(subjects, lambda m: _is_confusion(m) and m.scope["from"] != m.scope["to"])
     pairs = [row for row in pairs if any(_values(row))]
     pairs.sort(key=lambda row: max(_values(row)), reverse=True)
     return matrices, pairs[:_CONFUSIONS_LISTED]
+
+
+def _columns(classes: Sequence[str], found: Sequence[Measurement]) -> tuple[str, ...]:
+    """What pictures are predicted as: no column for another class where nothing was taken for one.
+
+    The record names the audited classes, not whether the model knows more. It is left out only where
+    the others account for all of every row, so that nothing is missing from the table.
+    """
+    columns = _names(classes, [m.scope["to"] for m in found])
+    audited, rows = set(classes), dict.fromkeys((m.scope["from"] for m in found), 0.0)
+    for m in found:
+        if m.scope["to"] in audited:
+            rows[m.scope["from"]] += m.value or 0.0
+        elif m.value != 0.0:
+            return columns
+    # A value carries eight digits.
+    if all(math.isclose(share, 1.0, abs_tol=1e-6) for share in rows.values()):
+        return tuple(name for name in columns if name in audited)
+    return columns
 
 
 def _reliability(subjects: Sequence[_Subject]) -> list[tuple[_Subject, list[_Dot]]]:
@@ -771,11 +800,27 @@ def _corrupted(subjects: Sequence[_Subject]) -> list[_Matrix]:
             if m is not clean
         }
         names = tuple(dict.fromkeys(name for name, _ in cells))
-        severities = tuple(sorted({severity for _, severity in cells}, key=lambda s: (len(s), s)))
+        severities = _severities(severity for _, severity in cells)
         rows = tuple((_words(name), tuple(cells.get((name, s)) for s in severities)) for name in names)
         if rows:
             grids.append(_Matrix(subject, severities, rows, False, clean))
     return grids
+
+
+def _severities(found: Iterable[str]) -> tuple[str, ...]:
+    """Each severity once, the mildest first."""
+    return tuple(sorted(set(found), key=lambda severity: (len(severity), severity)))
+
+
+def _robustness_intro(subjects: Sequence[_Subject]) -> str:
+    """What was done to the pictures, at the severities that the records hold."""
+    found = (m for s in subjects for m in s.record.measurements if _is_corrupted(m))
+    severities = _severities(m.scope["severity"] for m in found if m.scope["severity"] != "0")
+    at = f" at severity {severities[0]}" if severities else ""
+    if len(severities) > 1:
+        listed = f"{', '.join(severities[:-1])} and {severities[-1]}"
+        at = f" at {len(severities)} severities ({listed})"
+    return _INTROS["robustness"].format(at=at)
 
 
 # -- Entanglement --------------------------------------------------------------------------------
@@ -882,8 +927,8 @@ _INTROS = {
         "and whether its confidence can be believed. The worst come first."
     ),
     "robustness": (
-        "The same pictures again, spoiled in the usual ways at five severities. Strong colour means that "
-        "little of the accuracy is left."
+        "The same pictures again, spoiled in the usual ways{at}. Strong colour means that little of the "
+        "accuracy is left."
     ),
     "prototypes": (
         "A prototype is a picture grown step by step until the model is as sure of a class as it "
@@ -1039,8 +1084,9 @@ def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
         ),
         ("glossary", "Glossary", {"kinds": _glossary(subjects)}),
     ]
+    intros = _INTROS | {"robustness": _robustness_intro(subjects)}
     return [
-        _Section(anchor, title, _INTROS[anchor], body) for anchor, title, body in bodies if any(body.values())
+        _Section(anchor, title, intros[anchor], body) for anchor, title, body in bodies if any(body.values())
     ]
 
 

@@ -12,7 +12,6 @@ import importlib.metadata
 import math
 import platform
 import random
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from candling.audit.record import AuditRecord, Measurement, measured, write_record
-from candling.data import Pictures
+from candling.data import Pictures, stratified, unit
 from candling.errors import DataError, ParamsError
 from candling.models import Classifier, logits
 from candling.statistics import proportion
@@ -66,19 +65,6 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _first_of_each_group(groups: Sequence[str], count: int) -> list[int]:
-    """Rows of about `count` pictures, equally many of each group, the first of each."""
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, group in enumerate(groups):
-        rows[group].append(row)
-    each = -(-count // len(rows))
-    return sorted(row for group in rows.values() for row in group[:each])
-
-
-def _unit(images: Tensor) -> Tensor:
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
 
 
 class Watcher:
@@ -149,8 +135,8 @@ class Watcher:
             raise DataError(
                 f"the watcher's pictures have label {bad[0]}; there are {len(self.classes)} classes"
             )
-        rows = _first_of_each_group(pictures.groups, images)
-        self._images = _unit(pictures.images[rows])
+        rows = stratified(pictures, images)
+        self._images = unit(pictures.images[rows])
         self._labels = pictures.labels[rows].cpu()
         self._groups = [pictures.groups[row] for row in rows]
         self._swapped: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
@@ -206,7 +192,7 @@ class Watcher:
         assert pictures.masks is not None
         objects, backgrounds = list(swaps.objects), list(swaps.backgrounds)
         images = paste(
-            _unit(pictures.images[objects]), pictures.masks[objects] > 0, _unit(donors.images[backgrounds])
+            unit(pictures.images[objects]), pictures.masks[objects] > 0, unit(donors.images[backgrounds])
         )
         return images, pictures.labels[objects].cpu(), torch.tensor(swaps.pulls)
 

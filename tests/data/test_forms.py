@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -90,6 +91,44 @@ def test_a_split_that_was_imported_is_a_source(tmp_path: Path) -> None:
     assert first.masks is not None
     assert again.masks.equal(first.masks)
     assert again.groups == first.groups
+
+
+def with_clean_pictures(root: Path) -> DataSource:
+    """A manifest whose column `bare` names each picture without its object: grey all over."""
+    csv_with_paths(root)
+    table = pd.read_csv(root / "manifest.csv", encoding="utf-8-sig")
+    for row, one in enumerate(ALL):
+        put(root / "bare" / f"{one.name}.png", encoded(Image.fromarray(np.full_like(one.pixels, row))))
+    table["bare"] = [f"bare/{one.name}.png" for one in ALL]
+    table.to_csv(root / "manifest.csv", index=False)
+    return DataSource(root / "manifest.csv", columns={"clean": "bare"})
+
+
+def test_a_manifest_names_clean_pictures(tmp_path: Path) -> None:
+    found, report = imported(with_clean_pictures(tmp_path / "source"), tmp_path / "once")
+    assert found.clean is not None
+    assert found.clean.flatten(1).tolist() == [[row] * (3 * SIDE * SIDE) for row in range(12)]
+    assert found.slices == {}  # it is no metadata
+    assert not any("bare" in sentence for sentence in report.sentences())
+    again, _ = imported(DataSource(tmp_path / "once/eval.parquet"), tmp_path / "twice")
+    assert again.clean is not None
+    assert again.clean.equal(found.clean)
+
+    # As bytes in Parquet.
+    table = pd.read_csv(tmp_path / "source/manifest.csv")
+    table["clean"] = [(tmp_path / "source" / name).read_bytes() for name in table["bare"]]
+    table.drop(columns="bare").to_parquet(tmp_path / "source/x.parquet")
+    bytes_, _ = imported(DataSource(tmp_path / "source/x.parquet"), tmp_path / "bytes")
+    assert bytes_.clean is not None
+    assert bytes_.clean.equal(found.clean)
+
+
+def test_clean_pictures_stay_below_the_manifest(tmp_path: Path) -> None:
+    source = with_clean_pictures(tmp_path / "source")
+    lines = source.location.read_text().replace("bare/p03.png", "../p03.png")
+    source.location.write_text(lines)
+    with pytest.raises(DataError, match=r"row 4: the path '\.\./p03\.png' leaves"):
+        read_source(source)
 
 
 # --- COCO's own rules --------------------------------------------------------------------------

@@ -43,6 +43,10 @@ def unreadable() -> bytes:
     raise Unreadable("the file is not there")
 
 
+def with_clean(row: int, clean: Callable[[], bytes] | None, **more: Any) -> Sample:
+    return Sample(f"in/p {row}.jpg", lambda: png(row), "ant", clean=clean, **more)
+
+
 def many(*samples: Sample, **more: Any) -> Samples:
     return Samples(Path("source"), samples, **more)
 
@@ -121,6 +125,7 @@ def test_everything_that_happens_is_reported(tmp_path: Path) -> None:
     ("samples", "more", "message"),
     [
         (many(sample(0, mask=lambda: np.ones((6, 4), np.uint8))), {}, "the mask is 4×6 and the picture 6×4"),
+        (many(with_clean(0, lambda: png(0, (4, 6)))), {}, "the clean picture is 4×6 and the picture 6×4"),
         (many(sample(0), sample(1, content=lambda: png(1, (5, 5)))), {}, r"picture is 5×5, in/p 0\.jpg has"),
         (many(sample(0)), {"expected": (6, 4)}, "the picture is 6×4, the model has 4×6"),
         (many(sample(0, 3)), {}, "label 3 is out of range: the model has 3 classes, 0 to 2"),
@@ -192,6 +197,50 @@ def test_prepared_pictures_and_masks_go_together(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="prepared for the model the mask is 6×4, the picture 2×2"):
         import_pictures(samples, CLASSES, loses, tmp_path, "eval")
+
+
+def test_clean_pictures_go_the_way_of_their_pictures(tmp_path: Path) -> None:
+    def crop(picture: Image.Image, mask: Image.Image | None) -> tuple[Image.Image, Image.Image | None]:
+        assert mask is None
+        return picture.crop((1, 0, 4, 3)), None
+
+    samples = many(
+        with_clean(9, lambda: png(90)),
+        with_clean(10, unreadable),
+        with_clean(11, lambda: png(110, mode="L")),
+    )
+    report = import_pictures(samples, CLASSES, crop, tmp_path, "eval", expected=(3, 3))
+    assert report.quarantined == (("in/p 10.jpg", "its clean picture cannot be used: the file is not there"),)
+    found = read_split(tmp_path, "eval", CLASSES)
+    assert found.clean is not None
+    assert found.clean.shape == found.images.shape == (2, 3, 3, 3)
+    assert found.images[:, 0, 0, 0].tolist() == [9, 11]
+    assert found.clean[:, :, 0, 0].tolist() == [[90, 0, 0], [110, 110, 110]]
+    table = pd.read_parquet(tmp_path / "eval.parquet")
+    assert table["clean"].tolist() == ["eval/clean/00000-p_9.png", "eval/clean/00001-p_11.png"]
+    assert not any("without a clean picture" in sentence for sentence in report.sentences())
+
+    # Not a column of nothing: manifests without clean pictures keep their bytes, and so their digests.
+    import_(many(sample(0), with_clean(1, None)), tmp_path)
+    assert not {"clean", "clean_sha256"} & set(pd.read_parquet(tmp_path / "eval.parquet"))
+
+
+def test_clean_pictures_of_some_are_told_and_not_used(tmp_path: Path) -> None:
+    report = import_(many(with_clean(0, lambda: png(1)), with_clean(1, None)), tmp_path)
+    assert report.notes == (
+        "1 of 2 pictures without a clean picture (column `clean`), so none is used: it takes one of every "
+        "picture.",
+    )
+    assert read_split(tmp_path, "eval", CLASSES).clean is None
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(1, "1 picture without a label."), (2, "2 pictures without labels.")]
+)
+def test_backgrounds_alone_are_told_without_classes(count: int, told: str, tmp_path: Path) -> None:
+    report = import_(many(*(sample(row, None, group="sea") for row in range(count))), tmp_path)
+    assert report.unlabelled == count
+    assert report.sentences() == [told, "No picture has a mask."]
 
 
 def test_pixels_come_through_and_what_else_a_picture_carries_does_not(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from candling.models import (
     penultimate,
     probabilities,
 )
+from candling.models.blackbox import BlackBox
 from tests.models.blackboxes import NAMES, SIZE, onnx_file, scores, served
 
 
@@ -130,6 +131,15 @@ def test_what_a_black_box_cannot_do(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be built anew"):
         build_model(model.spec)
     assert describe(model)["gradients"] == "no, a black box"
+
+
+def test_a_black_box_that_does_not_answer_cannot_be_made() -> None:
+    class Silent(BlackBox):
+        kind = "silent"
+
+    for silent in (BlackBox, Silent):
+        with pytest.raises(TypeError, match="abstract method '?answer"):
+            silent()
 
 
 def test_http_answers_as_its_formula(tmp_path: Path, answering: Callable[..., Any]) -> None:

@@ -430,6 +430,77 @@ def own(folder: Path, *, side: int = 16, images: int = 26, **changes: Any) -> Au
     return record(folder, "model", **(fields | changes))
 
 
+# An audit of a small model of which every class was audited, at three severities, with small groups.
+SMALL_CLASSES = ("no_tank", "tank", "armoured_recovery_vehicle")
+SMALL_GROUPS = {"no_tank/snow": 1, "tank/grass": 3, "tank/snow": 1, "tank/forest": 1}
+
+
+def small_measurements(classes: tuple[str, ...], *, others: float = 0.0) -> list[Measurement]:
+    """`others`: the share of each class' pictures that the model takes for a class not audited."""
+    found = [Measurement(id="accuracy.overall", n=90, **interval(0.7, 0.09, 0.0, 1.0))]
+    for one in classes:
+        for other in (*classes, "another class"):
+            right = 1 - others - 6.1e-05 * (len(classes) - 1)
+            value = right if other == one else others if other == "another class" else 6.1e-05
+            scope = {"from": one, "to": other}
+            found.append(
+                Measurement(id="confusion.rate", scope=scope, n=90, **interval(value, 0.04, 0.0, 1.0))
+            )
+            if other in classes and one != other:
+                found.append(
+                    Measurement(
+                        id="entanglement.directed", scope=scope, n=8, **interval(-6.1e-05, 2e-05, -9.0, 9.0)
+                    )
+                )
+    for name in CORRUPTIONS:
+        for severity in (1, 3, 5):
+            scope = {"corruption": name, "severity": str(severity)}
+            value = 6.1e-05 if (name, severity) == ("noise", 5) else 0.7 - 0.1 * severity
+            found.append(
+                Measurement(id="robustness.accuracy", scope=scope, n=90, **interval(value, 0.09, 0.0, 1.0))
+            )
+    return found
+
+
+def small_pictures(folder: Path) -> list[Artifact]:
+    found = []
+    for group, images in SMALL_GROUPS.items():
+        name, place = group.split("/")
+        for number in range(images):
+            image = f"{name}-{place}-{number}"
+            original = scene(place, number, tank=name == "tank")
+            views = {"original": ({"view": "original"}, original)} | {
+                one: ({"class": one}, faded(original, sky=one == "no_tank")) for one in SMALL_CLASSES[:2]
+            }
+            for view, (more, drawn) in views.items():
+                found.append(
+                    artifact(
+                        folder,
+                        f"isolation/{image}-{view}.png",
+                        drawn,
+                        section="isolation",
+                        scope={"image": image, "group": group, **more},
+                        values={} if view == "original" else {"probability": 0.5},
+                    )
+                )
+    return found
+
+
+def small(
+    folder: Path, *, classes: tuple[str, ...] = SMALL_CLASSES, others: float = 0.0, **changes: Any
+) -> AuditRecord:
+    """The record of an audit of a small model, with few pictures of each group."""
+    fields: dict[str, Any] = {
+        "audit": "small",
+        "title": "Three classes, all of them audited",
+        "classes": classes,
+        "measurements": tuple(small_measurements(classes, others=others)),
+        "artifacts": tuple(small_pictures(folder)),
+        "policy": Policy(rules=(Rule(measurement="accuracy.overall", at_least=0.6),)),
+    }
+    return record(folder, "model", **(fields | changes))
+
+
 def audited(folder: Path, found: AuditRecord) -> Audited:
     return found, folder, judge(found)
 

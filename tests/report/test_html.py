@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +20,7 @@ from candling.audit.gate import judge
 from candling.audit.policy import Policy, Rule
 from candling.audit.record import AuditRecord, Measurement
 from candling.errors import NothingAudited
-from candling.report.html import render, write_html
+from candling.report.html import _bound, _end, _figure, render, write_html
 from tests.report import synthetic_audit as synthetic
 
 VOID = {"br", "hr", "img", "input", "link", "meta", "col"}
@@ -538,6 +544,187 @@ def test_one_huge_picture_takes_no_room_from_the_others(tmp_path: Path) -> None:
     assert len(page.all("img")) == 1
     assert "5,000 kB, not embedded: huge.png" in page.words
     assert "1 picture is not embedded" in page.words
+
+
+# -- A small model, all of whose classes were audited --------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_html(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("small")
+    return render([synthetic.audited(folder, synthetic.small(folder))], title="Small")
+
+
+def confusion_columns(html: str) -> list[str]:
+    """The names above the first confusion table."""
+    start = html.index('aria-label="Confusion of')
+    head = html[start : html.index("</thead>", start)]
+    return re.findall(r'<th scope="col"><span>(.*?)</span>', head)
+
+
+def test_no_column_for_another_class_where_nothing_was_taken_for_one(small_html: str) -> None:
+    assert confusion_columns(small_html) == list(synthetic.SMALL_CLASSES)
+
+
+@pytest.mark.parametrize("change", ["seen", "incomplete rows", "classes unknown"])
+def test_the_column_for_another_class_stays_where_something_may_be_in_it(tmp_path: Path, change: str) -> None:
+    found = synthetic.small(tmp_path, others=0.004 if change == "seen" else 0.0)
+    if change == "incomplete rows":
+        one = synthetic.SMALL_CLASSES[0]
+        kept = [m for m in found.measurements if not (m.scope.get("from") == m.scope.get("to") == one)]
+        found = found.model_copy(update={"measurements": tuple(kept)})
+    if change == "classes unknown":
+        found = found.model_copy(update={"classes": ()})
+    html = render([synthetic.audited(tmp_path, found)], title="Small")
+    assert confusion_columns(html) == [*synthetic.SMALL_CLASSES, "another class"]
+    assert html.count("→ another class: 0.004") == (3 if change == "seen" else 0)
+
+
+@pytest.mark.parametrize(
+    ("severities", "said"),
+    [
+        ("", "spoiled in the usual ways. Strong"),
+        ("3", "spoiled in the usual ways at severity 3. Strong"),
+        ("51", "spoiled in the usual ways at 2 severities (1 and 5). Strong"),
+        ("0153", "spoiled in the usual ways at 3 severities (1, 3 and 5). Strong"),
+        ("12345", "spoiled in the usual ways at 5 severities (1, 2, 3, 4 and 5). Strong"),
+    ],
+)
+def test_the_severities_are_those_of_the_record(tmp_path: Path, severities: str, said: str) -> None:
+    cells = tuple(
+        Measurement(id="robustness.accuracy", scope={"corruption": "blur", "severity": one}, value=0.5, n=90)
+        for one in severities
+    )
+    mean = Measurement(id="robustness.mean", value=0.5, n=90)
+    found = bare(kind="vision", measurements=(*cells, mean))
+    assert said in Page(render([(found, tmp_path, judge(found))], title="Severities")).words
+
+
+def test_no_number_in_sight_has_an_exponent(small_html: str) -> None:
+    page = Page(small_html)
+    assert not re.search(r"\d[eE][+−-]\d", page.words)
+    assert "6.1e-05" in page.data_values
+    assert "-6.1e-05" in page.data_values
+    cells = re.findall(r'<data value="(-?6.1e-05)" title="-?6.1e-05">(.*?)</data>', unescape(small_html))
+    # In a heat map with its three digits; with the digits of a small number elsewhere.
+    assert set(cells) == {
+        ("6.1e-05", "<\xa00.001"), ("6.1e-05", "<\xa00.0001"),
+        ("-6.1e-05", ">\xa0−0.001"), ("-6.1e-05", ">\xa0−0.0001"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "–"), (0.0, "0.000"), (-0.0, "0.000"), (9.9e-05, "<\xa00.0001"), (-1e-12, ">\xa0−0.0001"),
+        (0.0001, "0.0001"), (0.00061, "0.0006"), (-0.5, "−0.500"), (12.34, "12.3"), (-1.2e6, "−1,200,000"),
+    ],
+)  # fmt: skip
+def test_numbers_are_written_for_people(value: float | None, words: str) -> None:
+    assert _figure(value) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0.9, "0.9"), (1e-05, "0.00001"), (-2.5e6, "−2500000"), (0.0, "0"), (100.0, "100")]
+)
+def test_bounds_and_ends_of_axes_have_no_exponent(value: float, words: str) -> None:
+    assert _bound(value) == _end(value) == words
+
+
+def test_groups_of_one_picture_stand_side_by_side(small_html: str) -> None:
+    groups = re.findall(r'<section class="(group[^"]*)" aria-label="isolated of ([^"]*)"', small_html)
+    assert groups == [
+        (f"group{' single' if images == 1 else ''}", name) for name, images in synthetic.SMALL_GROUPS.items()
+    ]
+
+
+def test_pictures_without_groups_are_one_block(own: synthetic.Audited) -> None:
+    html = render([own], title="Own")
+    assert re.findall(r'<section class="(group[^"]*)" aria-label="([^"]*)"', html) == [
+        ("group", "isolated images")
+    ]
+
+
+LONG = "x" * 400  # a name without a place to break it
+
+
+@pytest.fixture(scope="module")
+def measured_by_a_browser(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, int, str], Any]:
+    """What a script finds on the page laid out so many pixels wide."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("there is no browser to lay the page out")
+
+    def measure(html: str, width: int, script: str) -> Any:
+        folder = tmp_path_factory.mktemp("browser")
+        # A headless window is never narrower than 500 px; a frame is. The page's own policy allows no script.
+        inside = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", html)
+        (folder / "page.html").write_text(inside, encoding="utf-8")
+        (folder / "frame.html").write_text(
+            f'<iframe src="page.html" style="border:0;width:{width}px;height:900px" onload="'
+            "document.title = JSON.stringify(contentWindow.eval(document.querySelector('script').text))"
+            f'"></iframe><script type="text/plain">{script}</script>',
+            encoding="utf-8",
+        )
+        command = [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            "--allow-file-access-from-files", f"--user-data-dir={folder / 'profile'}", "--hide-scrollbars",
+            "--window-size=1600,1000", "--virtual-time-budget=5000", "--dump-dom",
+            (folder / "frame.html").as_uri(),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        (title,) = re.findall(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
+        return json.loads(unescape(title))
+
+    return measure
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("subjects", [1, 3])
+@pytest.mark.parametrize("more", [(LONG,), ("great white shark, man-eater", "snowmobile", LONG, "lorry")])
+def test_names_break_only_where_they_would_not_fit(
+    measured_by_a_browser: Callable[[str, int, str], Any],
+    tmp_path: Path,
+    width: int,
+    subjects: int,
+    more: tuple[str, ...],
+) -> None:
+    script = """({
+        page: document.documentElement.scrollWidth,
+        names: [...document.querySelectorAll('.heat th')].map(function (th) {
+            var range = document.createRange(), turned = th.querySelector('span') && th.closest('.dense');
+            range.selectNodeContents(th);
+            var lines = new Set([...range.getClientRects()].map((r) => turned ? r.left : r.top));
+            return [th.textContent, lines.size, turned ? th.offsetHeight : th.offsetWidth];
+        }),
+    })"""
+    found = synthetic.small(tmp_path, classes=("no_tank", "tank", *more), others=0.02)
+    records = [found.model_copy(update={"subject": f"model {number}"}) for number in range(subjects)]
+    html = render([synthetic.audited(tmp_path, record) for record in records], title="Small")
+    seen = measured_by_a_browser(html, width, script)
+    assert seen["page"] == width
+    short = [lines for name, lines, _ in seen["names"] if name in ("no_tank", "tank", "brightness")]
+    # Confusion and entanglement name each class twice, robustness each corruption once.
+    assert short == [1] * 9 * subjects
+    long = [(lines, length) for name, lines, length in seen["names"] if name == LONG]
+    assert len(long) == 4 * subjects
+    assert all(lines > 5 and length <= 15 * 16 for lines, length in long)
+
+
+@pytest.mark.parametrize(("width", "columns"), [(390, 1), (1280, 2)])
+def test_small_groups_flow(
+    measured_by_a_browser: Callable[[str, int, str], Any], small_html: str, width: int, columns: int
+) -> None:
+    script = """[...document.querySelectorAll('.group')].map(function (group) {
+        var box = group.getBoundingClientRect();
+        return [Math.round(box.left), Math.round(box.top), Math.round(box.width)];
+    })"""
+    snow, grass, *others = measured_by_a_browser(small_html, width, script)
+    singles = [snow, *others]
+    assert len({left for left, _, _ in singles}) == columns
+    assert len({top for _, top, _ in singles}) == (2 if columns == 2 else 3)
+    assert all(wide <= grass[2] / columns for _, _, wide in singles)
 
 
 def test_nothing_to_report_is_an_error() -> None:

@@ -114,6 +114,14 @@ def manifest(root: Path) -> dict[str, Any]:
     return {"data": data, "prototypes": {"seeds": 1, "steps": 2}, "isolation": {"images": 5, "side": 9}}
 
 
+def manifest_with_clean(root: Path) -> dict[str, Any]:
+    """Each picture once more without its object, which an import carries along."""
+    said = manifest(root)
+    table = pd.read_csv(root / "pictures" / "manifest.csv")
+    table.assign(clean=table["path"]).to_csv(root / "pictures" / "manifest.csv", index=False)
+    return said
+
+
 def black_box(root: Path) -> dict[str, Any]:
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper
@@ -156,6 +164,7 @@ def own_form(root: Path, start: str = "before") -> dict[str, Any]:
             if objects:
                 line |= {"mask": "mask.png", "mask_sha256": digest("mask.png")}
                 line |= {"clean": path, "clean_sha256": digest(path)}
+                line |= {"slice.site": ""}  # says nothing, so that there are no slices still
             table.append(line)
         pd.DataFrame(table).to_parquet(folder / f"{name}.parquet")
 
@@ -185,6 +194,7 @@ def from_scratch(root: Path) -> dict[str, Any]:
 AUDITS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "an image folder": image_folder,
     "a manifest with masks, groups and slices": manifest,
+    "a manifest with clean pictures": manifest_with_clean,
     "a black box": black_box,
     "all that there can be": own_form,
     "retrained from scratch": from_scratch,

@@ -128,6 +128,20 @@ def test_it_costs_a_few_hundred_evaluations(tmp_path: Path) -> None:
     assert sorted({m.n for m in record.measurements if m.id == "accuracy.group"}) == [50]
 
 
+def test_of_sorted_files_it_looks_at_all_not_at_the_first(tmp_path: Path) -> None:
+    made = pictures(500)
+    # In every group the object is there in the first files alone.
+    late = torch.tensor([made.groups[:row].count(group) >= 250 for row, group in enumerate(made.groups)])
+    made.images[late, :, 2:6, 2:6] = 0
+    watch = watcher(tmp_path, pictures=made, donors=None, came_with=None)
+    record = read_record(watch.write(ByObject(), 0))
+    # A model that sees no object says low.
+    found = {m.scope["group"]: (m.value, m.n) for m in record.measurements if m.id == "accuracy.group"}
+    assert found == {
+        "low/dark": (1.0, 50), "low/light": (1.0, 50), "high/dark": (0.5, 50), "high/light": (0.5, 50),
+    }  # fmt: skip
+
+
 def test_it_writes_when_due_and_once_at_the_end(tmp_path: Path) -> None:
     watch, model = watcher(tmp_path, every=3), ByObject()
     written = [step for step in range(8) if watch(model, step) is not None]
