@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,3 +24,13 @@ def test_dvc_sees_the_stage(stage: str) -> None:
     )  # fmt: skip
     assert listed.returncode == 0, listed.stderr
     assert stage in listed.stdout.splitlines()
+
+
+@pytest.mark.parametrize("file", ["dvc.yaml", "models/food/dvc.yaml"])
+def test_what_stages_depend_on_is_there(file: str) -> None:
+    for name, stage in yaml.safe_load((ROOT / file).read_text())["stages"].items():
+        folder = (ROOT / file).parent / stage.get("wdir", ".")
+        for params in stage.get("params", []):
+            for path, keys in params.items():
+                said = yaml.safe_load((folder / path).read_text())
+                assert set(keys) <= set(said), f"{name} in {file}: {path} lacks a key"
