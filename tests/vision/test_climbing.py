@@ -195,6 +195,31 @@ def test_growing_rows_fill_the_batch_at_each_size() -> None:
 
 
 @pytest.mark.parametrize("parameterisation", ["fourier", "maco", "pixels"])
+def test_growth_is_two_loops_of_adam(parameterisation: str) -> None:
+    settings = replace(PLAIN, parameterisation=parameterisation, steps=8, growth=GROWING)
+    model, made = network(96).eval(), parameterise(natural_prior((96, 96)), settings)
+    generator, small = row_generator("row", str(logit(1)), 2), made.resized((64, 64))
+    drawn = small.draw(generator, 1)
+    draws, expected = moves(generator, 8), []
+    for current, steps in ((small, range(4)), (made, range(4, 8))):
+        if current is made:
+            drawn = small.grown(drawn, (96, 96), generator)
+        drawn = drawn.detach().requires_grad_()
+        optimiser = torch.optim.Adam([drawn], betas=(0.9, 0.99))  # which starts anew
+        for step in steps:
+            # The rate falls over both sizes, and each move is made once.
+            optimiser.param_groups[0]["lr"] = made.learning_rate * 0.5 * (1 + math.cos(math.pi * step / 8))
+            seen = move(current.render(drawn), draws[step, None], ROBUSTNESS["s"])
+            expected.append(seen.detach())
+            drawn.grad = torch.autograd.grad(-model(seen)[0, 1], drawn)[0]
+            optimiser.step()
+    batches = Batches(model)
+    run(model, [Row(logit(1), 2)], settings, side=96)
+    for found, wanted in zip(batches.images, expected, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("parameterisation", ["fourier", "maco", "pixels"])
 def test_growth_keeps_what_was_climbed(parameterisation: str) -> None:
     model = network(96)
     settings = replace(
@@ -229,6 +254,16 @@ def test_rows_with_enough_leave_and_others_take_their_place() -> None:
         assert row.steps == 60 or likely(model, row, i % 3) > 0.5
     (alone,) = run(model, [Row(logit(0), 0)], settings)
     assert alone.steps == steps[0] < 60
+    # A row is what it is alone also where its neighbours leave in the middle of its climb.
+    exact = Exact(SIDE)
+    exact.inner.get_parameter("network.head.weight").data.mul_(300)
+    rows = [Row(logit(i % 3), i) for i in range(9)]
+    together = run(exact, rows, settings, batch=3)
+    assert len({row.steps for row in together}) > 2
+    for row, found in zip(rows, together, strict=True):
+        (alone,) = run(exact, [row], settings)
+        assert alone.steps == found.steps
+        assert apart(alone, found) <= 1
     (never,) = run(model, [Row(logit(0), 0)], replace(settings, enough=None))
     assert never.steps == 60
 
