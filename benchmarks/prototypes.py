@@ -518,6 +518,7 @@ def ablate(subject: Subject, *, seeds: int, steps: int) -> list[Row]:
         found, taken = measured(options)
         rows += [row(f"{name}.{what}", values - default[what], "change from the default")
                  for what, values in found.items()]  # fmt: skip
+        print(f"  {subject.name}: {name}", flush=True)
         times = taken / seconds
         rows.append(
             _row(f"ablate.{subject.name}.{name}.seconds", times, times, times, 1, "times the default's")
