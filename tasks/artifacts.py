@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -27,7 +28,7 @@ def picture(
     caption: str,
     values: Mapping[str, float] | None = None,
 ) -> Artifact:
-    """Write image (3, H, W) in [0, 1] as `folder/name` and describe it.
+    """Write image (3, H, W), uint8 or in [0, 1], as `folder/name` and describe it.
 
     Small pictures are written as they are; of large ones a report holds ten times more as JPEG.
     """
@@ -35,8 +36,8 @@ def picture(
     name = f"{name}.{'jpg' if large else 'png'}"
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    ready = Image.fromarray(np.ascontiguousarray(pixels))
+    pixels = image if image.dtype == torch.uint8 else (image.clamp(0, 1) * 255).round().byte()
+    ready = Image.fromarray(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
     if large:
         ready.save(path, format="JPEG", quality=90, subsampling=0)
     else:

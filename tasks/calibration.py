@@ -24,7 +24,7 @@ from candling.data import Samples, Unreadable, decode, decode_mask
 from candling.models import Classifier, load_model, logits
 from candling.vision.corruptions import CORRUPTIONS, corrupt
 from candling.vision.isolation import blurred_fill, isolate
-from candling.vision.prototypes import Prior, PrototypeSettings, generate_prototypes
+from candling.vision.prototypes import Climb, Prior, generate_prototypes
 from candling.vision.training import Schedule, train
 from tasks.context import one_thread
 
@@ -104,7 +104,7 @@ def time_model(
     folder: Path,
     root: Path,
     size: tuple[int, int],
-    settings: PrototypeSettings,
+    settings: Climb,
     severities: tuple[int, ...],
     *,
     slots: int,

@@ -16,8 +16,8 @@ from candling.models import ModelSpec
 from candling.vision.corruptions import CORRUPTIONS
 from candling.vision.counterfactuals import associated_backgrounds, pair_swaps
 from candling.vision.isolation import object_shapley, window_size, windows_of
-from candling.vision.prototypes import unseen_transforms
 from candling.vision.training import Schedule
+from candling.vision.transforms import unseen_transforms
 from tasks import (
     compute_entanglement,
     generate_prototypes,

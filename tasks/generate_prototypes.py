@@ -18,12 +18,12 @@ from tasks.store import Stored
 if TYPE_CHECKING:
     from candling.data import Pictures
     from candling.models import Classifier
-    from candling.vision.prototypes import PrototypeSettings
+    from candling.vision.prototypes import Climb
 
 __all__ = ["generate", "left_out", "prototype_settings"]
 
 
-def prototype_settings(params: PrototypeParams) -> PrototypeSettings:
+def prototype_settings(params: PrototypeParams) -> Climb:
     """Those of the parameterisation, but for what is given."""
     from candling.vision.prototypes import FOURIER, MACO
 

@@ -8,6 +8,7 @@ from candling.models.describing import describe
 from candling.models.finetuning import with_new_head
 from candling.models.importing import downloaded, import_model
 from candling.models.preprocessing import Preprocessing, read_preprocessing
+from candling.models.reading import recording, scores
 from candling.models.running import (
     Layer,
     batch_size,
@@ -45,6 +46,8 @@ __all__ = [
     "probabilities",
     "read_preprocessing",
     "read_spec",
+    "recording",
     "save_model",
+    "scores",
     "with_new_head",
 ]

@@ -1,242 +1,81 @@
 """Prototypes: inputs that maximise a class logit (activation maximisation, Erhan et al. 2009).
 
-The image is a Fourier spectrum with decorrelated colours, seen by the model through random transforms (Olah
-et al., "Feature Visualization", Distill 2017, sections "Preconditioning" and "Transformation robustness").
-There are two parameterisations. ``maco`` fixes the magnitude of each frequency to that of the data, around
-its mean picture, and optimises the phase alone (MACO, Fel et al. 2023, arXiv 2306.06805, section 3): nothing
-can saturate, and what the model does not ask for stays noise with a natural spectrum. ``fourier`` starts from
-next to nothing on the data's mean colour and lets magnitudes grow, scaled by the data's spectrum in all
-directions alike: what the model does not ask for stays plain. Every (class, seed) row draws from a generator
-of its own, so that a row does not depend on its neighbours.
+Many rows, one for each class and seed, climb side by side (`candling.vision.climbing`) in one of the
+parameterisations of `candling.vision.parameterisations`, seen by the model through random transforms. What is
+measured of them is measured on the pictures as they are saved, with eight bits.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from candling.errors import ModelError
-from candling.models import batch_size, evaluating, logits, penultimate, probabilities
+from candling.models import logits, penultimate, probabilities
+from candling.vision.climbing import FOURIER, MACO, Climb, Climbed, Progress, Row, climb, row_generator
+from candling.vision.objectives import logit
+from candling.vision.priors import Prior, fit_prior
+from candling.vision.transforms import unseen_transforms
 
 __all__ = [
     "FOURIER",
     "MACO",
+    "Climb",
     "Prior",
-    "PrototypeSettings",
     "Prototypes",
     "fit_prior",
     "generate_prototypes",
     "object_similarity",
-    "row_generator",
-    "unseen_transforms",
+    "unseen_probabilities",
 ]
 
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Prior:
-    """What pictures of a data set look like before anything is known: a Gaussian in the Fourier domain.
-
-    mean: (3, H, W) logits of RGB. colours: (3, 3) from decorrelated colours to logits of RGB.
-    spectrum: (3, H, W // 2 + 1) root-mean-square magnitude of each frequency of each decorrelated colour.
-    """
-
-    mean: Tensor
-    colours: Tensor
-    spectrum: Tensor
-
-
-@dataclass(frozen=True)
-class PrototypeSettings:
-    """How to optimise; `MACO` and `FOURIER` are what works for each parameterisation.
-
-    Each row starts from the one of `starts` draws that climbed highest in `heat` steps and climbs for
-    `steps` more. `learning_rate` is in radians of phase for ``maco``, in parts of the data's magnitudes for
-    ``fourier``; `contrast` multiplies these: as they are for ``maco``, as they start for ``fourier``.
-    `jitter` is in parts of the side, `scale` a relative range, `rotate` degrees.
-    """
-
-    parameterisation: Literal["maco", "fourier"] = "maco"
-    seeds: int = 8
-    steps: int = 160
-    starts: int = 8
-    heat: int = 8
-    learning_rate: float = 0.15
-    contrast: float = 0.7
-    jitter: float = 0.06
-    scale: float = 0.12
-    rotate: float = 8.0
-
-
-MACO = PrototypeSettings()
-FOURIER = PrototypeSettings(
-    parameterisation="fourier", seeds=4, steps=128, starts=1, learning_rate=0.05, contrast=0.05,
-    jitter=0.08, scale=0.25, rotate=10.0,
-)  # fmt: skip
+_AT_ONCE = 64  # pictures that are transformed together
 
 
 @dataclass(frozen=True)
 class Prototypes:
     """Rows of prototypes: class by class, seed by seed.
 
-    images: float (R, 3, H, W) in [0, 1]. classes, seeds: (R,) int64. logits: (R, classes).
-    probability: (R, T) of the own class under T unseen transforms.
+    images: uint8 (R, C, H, W), with alpha (R, C + 1, H, W). classes, seeds, steps: (R,) int64; steps are
+    those that a row took. logits: (R, classes). probability: (R, T) of the own class under T
+    unseen transforms.
     """
 
     images: Tensor
     classes: Tensor
     seeds: Tensor
+    steps: Tensor
     logits: Tensor
     probability: Tensor
 
 
-def row_generator(*what: object) -> torch.Generator:
-    """A generator seeded by what a row is (class, seed index, …) and by nothing else."""
-    digest = hashlib.sha256(repr(what).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-
-
-def _logit(images: Tensor) -> Tensor:
-    return torch.logit(images.clamp(0.02, 0.98))
-
-
-def fit_prior(images: Tensor, empty: Tensor | None = None) -> Prior:
-    """Fit mean, colours and spectrum of a data set.
+def unseen_probabilities(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+    """Probability (R, T) of each picture's class under T transforms that no optimiser uses.
 
     Parameters
     ----------
     images
-        (N, 3, H, W), uint8 or float in [0, 1].
-    empty
-        The same without objects, where there is such a set: the mean is taken from it, so that no trace
-        of an average object is in the prototypes to begin with.
+        (R, C, H, W), uint8 or float in [0, 1].
+    classes
+        (R,) int64.
     """
-
-    def in_logits(pictures: Tensor) -> Tensor:
-        return _logit(pictures.float() / 255 if pictures.dtype == torch.uint8 else pictures)
-
-    rgb = in_logits(images)
-    mean = (rgb if empty is None else in_logits(empty)).mean(0)
-    colours = (rgb - mean).permute(1, 0, 2, 3).flatten(1).double()
-    values, vectors = torch.linalg.eigh(torch.cov(colours))
-    matrix = vectors * values.clamp_min(1e-6).sqrt()
-    # eigh leaves the signs of the vectors open; the largest entry of each is made positive.
-    matrix = matrix * matrix.gather(0, matrix.abs().argmax(0, keepdim=True)).sign()
-    planes = torch.einsum("ij,njhw->nihw", torch.linalg.inv(matrix).float(), rgb - mean)
-    power = torch.fft.rfft2(planes, norm="ortho").abs().square().mean(0)
-    # A picture and its mirror are equally likely.
-    power = (power + torch.cat([power[:, :1], power[:, 1:].flip(1)], 1)) / 2
-    # What is left at the highest frequencies is the sensor's noise, at all frequencies alike.
-    floor = power.flatten(1).quantile(0.05, dim=1).view(3, 1, 1)
-    return Prior(mean, matrix.float(), (power - floor).clamp_min(0).sqrt())
-
-
-def _isotropic(prior: Prior) -> Prior:
-    """The prior without places and directions: its mean colour, each frequency's magnitude over all angles.
-
-    Roots of mean squares of rings; the axes of a spectrum hold the edges of pictures, which would be drawn.
-    """
-    height, width = prior.mean.shape[1:]
-    rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
-    ring = ((rows.square() + columns.square()).sqrt() * max(height, width)).round().long().flatten()
-    power = torch.zeros(3, int(ring.max()) + 1).index_add_(1, ring, prior.spectrum.square().flatten(1))
-    ringed = (power / ring.bincount())[:, ring].view_as(prior.spectrum).sqrt()
-    return Prior(prior.mean.mean((1, 2), keepdim=True).expand_as(prior.mean), prior.colours, ringed)
-
-
-def _first_draws(count: int, prior: Prior, settings: PrototypeSettings, generator: torch.Generator) -> Tensor:
-    """What `_render` renders, drawn: phases (count, 3, H, W // 2 + 1), or coefficients (…, 2)."""
-    shape = (count, *prior.spectrum.shape)
-    if settings.parameterisation == "maco":
-        return 2 * torch.pi * torch.rand(shape, generator=generator)
-    return settings.contrast * torch.randn(*shape, 2, generator=generator)
-
-
-def _render(drawn: Tensor, prior: Prior, settings: PrototypeSettings) -> Tensor:
-    """Images (R, 3, H, W) in [0, 1] of phases in radians, or of coefficients in parts of the spectrum."""
-    if settings.parameterisation == "maco":
-        waves = torch.polar((settings.contrast * prior.spectrum).expand(drawn.shape), drawn)
-    else:
-        waves = torch.view_as_complex(drawn) * prior.spectrum
-    planes = torch.fft.irfft2(waves, s=prior.mean.shape[1:], norm="ortho")
-    return torch.sigmoid(prior.mean + torch.einsum("ij,njhw->nihw", prior.colours, planes))
-
-
-def _affine(images: Tensor, draws: Tensor, settings: PrototypeSettings) -> Tensor:
-    """Rotate, scale and shift each row by its own draws (R, 4) in [-1, 1], edges reflected."""
-    angle = torch.deg2rad(settings.rotate * draws[:, 0])
-    factor = torch.exp(settings.scale * draws[:, 1])
-    cos, sin = torch.cos(angle) / factor, torch.sin(angle) / factor
-    shift = 2 * settings.jitter * draws[:, 2:]
-    theta = torch.stack([cos, -sin, shift[:, 0], sin, cos, shift[:, 1]], 1).view(-1, 2, 3)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-
-
-def unseen_transforms(images: Tensor, generator: torch.Generator) -> list[Tensor]:
-    """Images (R, 3, H, W) in [0, 1] under transforms that the optimiser never uses.
-
-    Mirror, blur, noise, less contrast, darker, shear, coarser resolution.
-    """
-    kernel = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=images.device)
-    kernel = (kernel[:, None] * kernel / 256).expand(3, 1, 5, 5)
-    blurred = F.conv2d(F.pad(images, (2, 2, 2, 2), mode="reflect"), kernel, groups=3)
-    # One noise for all rows, so that a row does not depend on its place in the batch.
-    noise = torch.randn(images.shape[1:], generator=generator).to(images.device)
-    mean = images.mean((1, 2, 3), keepdim=True)
-    shear = torch.tensor([[1.0, 0.15, 0.0], [0.0, 1.0, 0.0]], device=images.device)
-    grid = F.affine_grid(shear.expand(len(images), 2, 3), list(images.shape), align_corners=False)
-    sheared = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
-    coarse = F.interpolate(F.avg_pool2d(images, 2), size=images.shape[2:], mode="bilinear")
-    return [
-        images.flip(3),
-        blurred,
-        (images + 0.05 * noise).clamp(0, 1),
-        mean + 0.7 * (images - mean),
-        images * 0.8,
-        sheared,
-        coarse,
-    ]
-
-
-def _climb(
-    model: nn.Module,
-    drawn: Tensor,
-    moves: Tensor,
-    target: Tensor,
-    prior: Prior,
-    settings: PrototypeSettings,
-    *,
-    decay: bool,
-    tick: Callable[[int], None],
-) -> tuple[Tensor, Tensor]:
-    """Climb the target's logit from `drawn` (R, …) under `moves` (steps, R, 4).
-
-    Returns what was drawn, moved, and the logits (R,) of the last step, as seen through its transforms.
-    """
-    drawn = drawn.clone().requires_grad_()
-    optimiser = torch.optim.Adam([drawn], lr=settings.learning_rate, betas=(0.9, 0.99))
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, len(moves))
-    score = torch.zeros(len(drawn))
-    for move in moves:
-        images = _affine(_render(drawn, prior, settings), move, settings)
-        score = model(images.contiguous(memory_format=torch.channels_last)).gather(1, target[:, None])[:, 0]
-        gradient = torch.autograd.grad(-score.sum(), drawn)[0] if score.requires_grad else None
-        if gradient is None or not torch.isfinite(gradient).all():
-            raise ModelError("the gradient of a class logit is NaN or does not reach the input")
-        drawn.grad = gradient
-        optimiser.step()
-        if decay:
-            rate.step()
-        tick(len(drawn))
-    return drawn.detach(), score.detach()
+    parts = []
+    for some, own in zip(images.split(_AT_ONCE), classes.split(_AT_ONCE), strict=True):
+        unit = some.float() / 255 if some.dtype == torch.uint8 else some
+        views = unseen_transforms(unit, row_generator("unseen transforms"))
+        column = own[:, None].to(images.device)
+        shares = [probabilities(model, logits(model, view)).gather(1, column) for view in views]
+        parts.append(torch.cat(shares, 1))
+    return torch.cat(parts)
 
 
 def generate_prototypes(
@@ -244,28 +83,28 @@ def generate_prototypes(
     classes: Sequence[int],
     prior: Prior,
     *,
-    settings: PrototypeSettings | None = None,
+    settings: Climb | None = None,
     batch: int | None = None,
+    folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Prototypes:
-    """Optimise `settings.seeds` prototypes for each class, some rows at a time.
-
-    Each row first runs heats: `settings.starts` draws climb for `settings.heat` steps and the highest goes
-    on. A network that knows few backgrounds answers many pictures with no unit at all, and from there no
-    gradient leads anywhere; a climb that got away is seen to within a few steps.
+    """Make `settings.seeds` prototypes of each class, some rows at a time.
 
     Parameters
     ----------
     model
-        Images (N, 3, H, W) in [0, 1] to logits; left as it was found.
+        Images (N, C, H, W) in [0, 1] to logits; left as it was found.
     classes
         Logits to maximise.
     prior
-        Statistics of the data, which also give the size (`fit_prior`).
+        Statistics of the data, which also give the size: `fit_prior`, or `natural_prior` of `priors`.
     batch
         Rows at a time, None: as many as suit the device; the result does not depend on it beyond rounding.
+    folder
+        Where finished rows are kept, so that a run that was interrupted goes on where it was; rows of another
+        model, prior or other settings are not taken for these. None: nowhere.
     progress
-        Told of forward and backward passes done, in images, and of how many there will be.
+        Told of forward and backward passes done, in images, and of how many there will be at most.
 
     Raises
     ------
@@ -273,56 +112,80 @@ def generate_prototypes(
         If the model's gradient is NaN or does not reach the input.
     """
     settings = settings or MACO
-    rows = [(int(c), s) for c in classes for s in range(settings.seeds)]
-    prior = prior if settings.parameterisation == "maco" else _isotropic(prior)
+    rows = [Row(logit(int(c)), s) for c in classes for s in range(settings.seeds)]
+    found: dict[int, Climbed] = {}
+    names: list[Path] = []
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        run = _run_digest(model, prior, settings)
+        names = [folder / f"{_digest(run, str(row.objective), row.seed)}.safetensors" for row in rows]
+        found = {i: kept for i, name in enumerate(names) if (kept := _read(name)) is not None}
+        if settings.diversity:  # what a seed became depends on the other seeds of its class
+            torn = {rows[i].objective for i in range(len(rows)) if i not in found}
+            found = {i: kept for i, kept in found.items() if rows[i].objective not in torn}
+    missing = [i for i in range(len(rows)) if i not in found]
+
+    def finished(place: int, row: Climbed) -> None:
+        found[missing[place]] = row
+        if folder is not None:
+            _write(names[missing[place]], row)
+
+    climb(
+        model, [rows[i] for i in missing], prior, settings,
+        batch=batch, finished=finished, progress=progress,
+    )  # fmt: skip
     device = next(model.parameters(), prior.mean).device
-    prior = Prior(prior.mean.to(device), prior.colours.to(device), prior.spectrum.to(device))
-    at_once = batch or batch_size(prior.mean.shape[1:], device, gradients=True)
-    starts, heat = settings.starts, settings.heat
-    total, done = len(rows) * ((starts * heat if starts > 1 else 0) + settings.steps), 0
-
-    def tick(images: int) -> None:
-        nonlocal done
-        done += images
-        if progress is not None:
-            progress(done, total)
-
-    def in_batches(drawn: Tensor, moves: Tensor, target: Tensor, *, decay: bool) -> tuple[Tensor, Tensor]:
-        parts = [
-            _climb(
-                model, drawn[i : i + at_once].to(device), moves[:, i : i + at_once].to(device),
-                target[i : i + at_once].to(device), prior, settings, decay=decay, tick=tick,
-            )
-            for i in range(0, len(drawn), at_once)
-        ]  # fmt: skip
-        return torch.cat([p for p, _ in parts]), torch.cat([s for _, s in parts])
-
-    target = torch.tensor([c for c, _ in rows])
-    chosen, draws = [], []
-    with evaluating(model):
-        for i, row in enumerate(rows):
-            generator = row_generator("prototype", *row)
-            drawn = _first_draws(starts, prior, settings, generator)
-            if starts > 1:
-                moves = 2 * torch.rand(heat, starts, 4, generator=generator) - 1
-                drawn, score = in_batches(drawn, moves, target[i].expand(starts), decay=False)
-                drawn = drawn[score.argmax()][None]
-            chosen.append(drawn.cpu())
-            draws.append(2 * torch.rand(settings.steps, 4, generator=generator) - 1)
-        drawn, _ = in_batches(torch.cat(chosen), torch.stack(draws, 1), target, decay=True)
-        final = _render(drawn, prior, settings)
-    views = unseen_transforms(final, row_generator("unseen transforms"))
-    column = target[:, None].to(device)
-    probability = torch.cat(
-        [probabilities(model, logits(model, view)).gather(1, column) for view in views], 1
-    )
+    images = torch.stack([found[i].image for i in range(len(rows))])
+    target = torch.tensor([int(c) for c in classes for _ in range(settings.seeds)])
+    # What is opaque is what the model is asked about; behind the rest is mid grey.
+    opaque = _over_grey(images) if settings.alpha else images
+    parts = opaque.split(_AT_ONCE)
     return Prototypes(
-        images=final.cpu(),
+        images=images,
         classes=target,
-        seeds=torch.tensor([s for _, s in rows]),
-        logits=logits(model, final).cpu(),
-        probability=probability.cpu(),
+        seeds=torch.tensor([row.seed for row in rows]),
+        steps=torch.tensor([found[i].steps for i in range(len(rows))]),
+        logits=torch.cat([logits(model, part.to(device)).cpu() for part in parts]),
+        probability=unseen_probabilities(model, opaque.to(device), target).cpu(),
     )
+
+
+def _over_grey(images: Tensor) -> Tensor:
+    opacity = images[:, -1:].float() / 255
+    return (images[:, :-1].float() * opacity + 127.5 * (1 - opacity)).round().to(torch.uint8)
+
+
+def _digest(*what: object) -> str:
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:32]
+
+
+def _run_digest(model: nn.Module, prior: Prior, settings: Climb) -> str:
+    """Of all that rows depend on besides what they are."""
+    digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
+    digest.update(repr(model).encode())
+    tensors = [*model.state_dict().items(), *vars(prior).items()]
+    for name, tensor in tensors:
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _write(file: Path, row: Climbed) -> None:
+    """Whole or not at all."""
+    part = file.with_suffix(".part")
+    save_file({"image": row.image.contiguous()}, part, {"steps": str(row.steps), "score": repr(row.score)})
+    os.replace(part, file)
+
+
+def _read(file: Path) -> Climbed | None:
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(file, "pt") as kept:
+            said = kept.metadata() or {}
+            return Climbed(kept.get_tensor("image"), int(said["steps"]), float(said["score"]))
+    except (SafetensorError, KeyError, ValueError):
+        return None  # damaged: it is made anew
 
 
 def object_similarity(model: nn.Module, prototypes: Tensor, pictures: Tensor, empty: Tensor) -> Tensor:

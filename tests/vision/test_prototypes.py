@@ -13,16 +13,14 @@ from torch import Tensor, nn
 from candling.errors import ModelError
 from candling.models import ModelSpec, build_model, logits
 from candling.vision.prototypes import (
+    Climb,
     Prior,
-    PrototypeSettings,
     fit_prior,
     generate_prototypes,
     object_similarity,
-    row_generator,
-    unseen_transforms,
 )
 
-SHORT = PrototypeSettings(seeds=2, steps=15)
+SHORT = Climb(seeds=2, steps=15)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -56,50 +54,6 @@ class ReadsColour(nn.Module):
         return self.head(images.mean((2, 3)))
 
 
-# --- fit_prior ---------------------------------------------------------------------------------
-
-
-def test_mean_is_that_of_the_empty_pictures() -> None:
-    images, empty = pictures(), noise(7, 3, 24, 24, seed=3)
-    clipped = empty.clamp(0.02, 0.98).numpy()
-    expected = np.log(clipped / (1 - clipped)).mean(0)
-    np.testing.assert_allclose(fit_prior(images, empty).mean, expected, atol=1e-5)
-    assert not np.allclose(fit_prior(images).mean, expected, atol=0.1)
-    np.testing.assert_allclose(fit_prior(empty).mean, expected, atol=1e-5)
-
-
-def test_colours_are_those_of_the_data(prior: Prior) -> None:
-    values = torch.logit(pictures().clamp(0.02, 0.98)).numpy()
-    pixels = (values - values.mean(0)).transpose(1, 0, 2, 3).reshape(3, -1)
-    np.testing.assert_allclose(prior.colours @ prior.colours.T, np.cov(pixels), atol=1e-4)
-
-
-def test_bytes_and_floats_give_the_same_prior() -> None:
-    as_bytes = (pictures() * 255).round().to(torch.uint8)
-    first, second = fit_prior(as_bytes), fit_prior(as_bytes.float() / 255)
-    for name in ("mean", "colours", "spectrum"):
-        torch.testing.assert_close(getattr(first, name), getattr(second, name))
-
-
-def test_a_planted_frequency_stands_out_and_mirrors_are_alike() -> None:
-    y, x = torch.meshgrid(torch.arange(24.0), torch.arange(24.0), indexing="ij")
-    phase = 2 * torch.pi * noise(30, 3, 1, 1)
-    waves = torch.sin(2 * torch.pi * (3 * y + 5 * x) / 24 + phase)
-    images = 0.5 + 0.2 * waves + 0.02 * noise(30, 3, 24, 24, seed=1)
-    spectrum, mirrored = fit_prior(images).spectrum, fit_prior(images.flip(3)).spectrum
-    torch.testing.assert_close(spectrum, mirrored, atol=1e-2, rtol=1e-2)
-    for plane in spectrum:
-        peaks = {tuple(divmod(int(i), 13)) for i in plane.flatten().topk(2).indices}
-        assert peaks == {(3, 5), (21, 5)}
-        assert plane[3, 5] > 10 * plane.median()
-
-
-def test_pictures_without_colour_have_a_prior() -> None:
-    grey = pictures()[:, :1].expand(-1, 3, -1, -1)
-    found = fit_prior(grey)
-    assert all(getattr(found, name).isfinite().all() for name in ("mean", "colours", "spectrum"))
-
-
 # --- generate_prototypes -----------------------------------------------------------------------
 
 
@@ -127,13 +81,13 @@ def test_a_start_without_gradient_is_left_for_one_that_climbs(prior: Prior) -> N
 
 def test_a_classifier_of_colours_gets_its_colours(prior: Prior) -> None:
     model = ReadsColour()
-    found = generate_prototypes(model, [0, 2], prior, settings=PrototypeSettings(seeds=3, steps=50))
+    found = generate_prototypes(model, [0, 2], prior, settings=Climb(seeds=3, steps=50))
     assert found.images.shape == (6, 3, 24, 24)
     assert found.classes.tolist() == [0, 0, 0, 2, 2, 2]
     assert found.seeds.tolist() == [0, 1, 2, 0, 1, 2]
-    assert found.images.min() >= 0
-    assert found.images.max() <= 1
-    channels = found.images.mean((2, 3))
+    assert found.images.dtype == torch.uint8
+    assert found.steps.tolist() == [50] * 6
+    channels = (found.images / 255).mean((2, 3))
     typical = pictures().mean((2, 3))
     margin = channels - (channels.sum(1, keepdim=True) - channels) / 2
     spread = (typical - (typical.sum(1, keepdim=True) - typical) / 2).std(0)
@@ -159,7 +113,8 @@ def test_optimising_raises_the_logit(prior: Prior) -> None:
 
 def test_starts_are_distinct(prior: Prior) -> None:
     found = generate_prototypes(network(), [0, 1], prior, settings=SHORT)
-    distances = torch.cdist(found.images.flatten(1), found.images.flatten(1)) + 9 * torch.eye(4)
+    images = found.images.flatten(1) / 255
+    distances = torch.cdist(images, images) + 9 * torch.eye(4)
     assert distances.min() > 1
 
 
@@ -169,9 +124,11 @@ def test_a_row_does_not_depend_on_its_neighbours(prior: Prior) -> None:
     for c, few in ((1, 1), (0, 2)):
         alone = generate_prototypes(model, [c], prior, settings=replace(SHORT, seeds=few))
         rows = [i for i in range(9) if together.classes[i] == c and together.seeds[i] < few]
-        for name in ("images", "logits", "probability"):
+        # Sums are rounded otherwise in another batch, by which a pixel may fall on the next of 256 levels.
+        assert (alone.images.int() - together.images[rows].int()).abs().max() <= 1
+        for name in ("logits", "probability"):
             found, expected = getattr(alone, name), getattr(together, name)[rows]
-            torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
 
 
 def test_draws_leave_the_global_state_alone(prior: Prior) -> None:
@@ -183,13 +140,6 @@ def test_draws_leave_the_global_state_alone(prior: Prior) -> None:
     again = generate_prototypes(network(), [1], prior, settings=SHORT)
     assert torch.equal(first.images, again.images)
     assert torch.equal(first.probability, again.probability)
-
-
-def test_row_generators_differ_by_what_they_are() -> None:
-    names = [("a", 0, 1), ("a", 1, 0), ("b", 0, 1), ("a", 0, 1)]
-    draws = [torch.rand(3, generator=row_generator(*name)).tolist() for name in names]
-    assert draws[0] == draws[3]
-    assert len({tuple(draw) for draw in draws}) == 3
 
 
 def test_progress(prior: Prior) -> None:
@@ -220,7 +170,7 @@ def test_the_model_is_left_as_it_was(prior: Prior, fails: bool) -> None:
 
     before, weights = state(), {name: t.clone() for name, t in model.state_dict().items()}
     if fails:
-        with pytest.raises(ModelError, match="gradient of a class logit is NaN"):
+        with pytest.raises(ModelError, match="gradient of an objective is NaN"):
             generate_prototypes(model, [0], prior, settings=SHORT)
     else:
         generate_prototypes(model, [0], prior, settings=SHORT)
@@ -254,37 +204,7 @@ def test_a_useless_gradient_is_an_error(prior: Prior, how: str) -> None:
 def test_a_model_without_parameters(prior: Prior) -> None:
     model = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     found = generate_prototypes(model, [0], prior, settings=replace(SHORT, steps=3))
-    torch.testing.assert_close(found.logits, found.images.mean((2, 3)))
-
-
-# --- unseen_transforms -------------------------------------------------------------------------
-
-
-def test_unseen_transforms_stay_pictures() -> None:
-    for images in (noise(3, 3, 24, 20), torch.zeros(3, 3, 24, 20), torch.ones(3, 3, 24, 20)):
-        views = unseen_transforms(images, row_generator("test"))
-        assert len(views) == 7
-        for view in views:
-            assert view.shape == images.shape
-            assert view.min() >= 0
-            assert view.max() <= 1 + 1e-6
-
-
-def test_unseen_transforms_change_the_picture_and_differ() -> None:
-    images = noise(3, 3, 24, 20)
-    views = [images, *unseen_transforms(images, row_generator("test"))]
-    for i, view in enumerate(views):
-        for other in views[:i]:
-            assert ((view - other).abs().mean((1, 2, 3)) > 0.01).all()
-    assert torch.equal(views[1], torch.from_numpy(images.numpy()[..., ::-1].copy()))
-
-
-def test_unseen_transforms_of_a_row_do_not_depend_on_its_place() -> None:
-    images = noise(3, 3, 24, 20)
-    together = unseen_transforms(images, row_generator("test"))
-    alone = unseen_transforms(images[2:], row_generator("test"))
-    for view, single in zip(together, alone, strict=True):
-        torch.testing.assert_close(view[2:], single)
+    torch.testing.assert_close(found.logits, (found.images / 255).mean((2, 3)))
 
 
 # --- object_similarity -------------------------------------------------------------------------
