@@ -5,6 +5,10 @@
 where z_k(x) is the centred logit of k (logit minus the mean over classes) in standard deviations from its
 mean over the eval set. It does not change when logits are scaled or shifted. 1 means that c's prototype
 excites k as much as c itself, 0 not at all; with two classes e is -1 by construction.
+
+Only prototypes with z_c(p) of at least 1 count. One that excites its own class less than that lies among
+ordinary pictures and says nothing of the class; and the ratio, divided by next to nothing, would be made of
+rounding.
 """
 
 from __future__ import annotations
@@ -18,12 +22,14 @@ from candling.statistics import Estimate, mean
 
 __all__ = ["Entanglement", "entanglement"]
 
+_EXCITED = 1.0  # standard deviations of natural logits above their mean
+
 
 @dataclass(frozen=True)
 class Entanglement:
     """`matrix[c][k]` is e(c→k) with its interval over seeds, of the classes asked for in their order.
 
-    None where c's prototypes all failed.
+    None where no prototype of c excites c.
     """
 
     matrix: tuple[tuple[Estimate | None, ...], ...]
@@ -69,7 +75,7 @@ def entanglement(
     rows = []
     for c in chosen:
         own = z[prototype_classes == c]
-        own = own[own[:, c] > 0]  # a prototype that does not excite its own class says nothing
+        own = own[own[:, c] >= _EXCITED]
         ratios = (own / own[:, [c]]).numpy()
         rows.append(tuple(mean(ratios[:, k]) if len(ratios) else None for k in chosen))
     return Entanglement(tuple(rows))

@@ -22,6 +22,7 @@ from tasks.preflight import check_model
 from tasks.store import Stored
 from tasks.test_counterfactuals import test_background
 from tasks.test_robustness import test_corruptions
+from tasks.visualize_channels import visualize
 
 __all__ = ["audited", "by_scope"]
 
@@ -66,6 +67,8 @@ def audited(root: Path, model: str | dict[str, Any], data: dict[str, Any], **mor
         errors.append(StepError(step="compute entanglement", message="not run: a step before it failed"))
     else:
         attempt("compute entanglement", prototypes)
+    if context.params.channels is not None:
+        attempt("visualize channels")
     for step in ("isolate features", "test counterfactuals", "measure performance", "test robustness"):
         attempt(step)
     return read_record(decide.fn(context, "model", digests, done, errors, {}))
@@ -73,6 +76,7 @@ def audited(root: Path, model: str | dict[str, Any], data: dict[str, Any], **mor
 
 _STEPS: dict[str, Any] = {
     "generate prototypes": generate,
+    "visualize channels": visualize,
     "compute entanglement": compute_matrix,
     "isolate features": isolate_eval_set,
     "test counterfactuals": test_background,

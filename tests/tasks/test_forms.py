@@ -102,11 +102,15 @@ Made = tuple[ModelSource | str, ModelSource]
 
 @dataclass(frozen=True)
 class Form:
-    """`make` gives a model in this form and its plain form, both within a folder."""
+    """`make` gives a model in this form and its plain form, both within a folder.
+
+    other_climb: of weights that differ so much another start may climb highest, to another picture.
+    """
 
     make: Callable[[Path], Made]
     close: float = CLOSE
     black_box: bool = False
+    other_climb: bool = False
 
 
 def of_source(case: str) -> Form:
@@ -136,7 +140,7 @@ def plain_of_ours(folder: Path, network: nn.Module) -> ModelSource:
     return replace(usual, preprocessing={**GREY, "interpolation": "bicubic"})
 
 
-def of_weights(form: str, close: float = CLOSE) -> Form:
+def of_weights(form: str, close: float = CLOSE, *, other_climb: bool = False) -> Form:
     """Weights in a form of the table in `tests.models.weight_forms`."""
 
     def make(folder: Path) -> Made:
@@ -147,7 +151,7 @@ def of_weights(form: str, close: float = CLOSE) -> Form:
         path = WEIGHTS[form](folder / "form", network.state_dict()).relative_to(folder)
         return replace(usual, weights=str(path)), usual
 
-    return Form(make, close)
+    return Form(make, close, other_climb=other_climb)
 
 
 def half(dtype: torch.dtype) -> Callable[[Path, weight_forms.State], Path]:
@@ -282,8 +286,8 @@ MODELS: dict[str, Form] = {
        for form in (".pt", ".pth", ".th", ".ckpt", "legacy", "storages of a GPU", "sharded safetensors",
                     "a folder of shards", "state_dict", "model", "module.", "_orig_mod.module.")},
     # Eleven and eight bits of each weight are left.
-    "weights: half": of_weights("half", 2e-2),
-    "weights: bf16": of_weights("bf16", 5e-2),
+    "weights: half": of_weights("half", 2e-2, other_climb=True),
+    "weights: bf16": of_weights("bf16", 5e-2, other_climb=True),
 }  # fmt: skip
 # The largest of torchvision's would take as long as all the others.
 del MODELS["torchvision resnet18"]
@@ -367,11 +371,12 @@ def test_every_model_form_measures_as_the_plain_form(
     assert found.errors == expected.errors == ()
     assert found.classes == expected.classes
     assert sum(m.value is not None for m in expected.measurements) >= 25
-    assert differing(found, expected, form.close, NEED_GRADIENTS if form.black_box else ()) == []
+    skipped = NEED_GRADIENTS if form.black_box or form.other_climb else ()
+    assert differing(found, expected, form.close, skipped) == []
     left_out = {name for name in found.notes if name.startswith("left_out.")}
     both = {name for name in expected.notes if name.startswith("left_out.")}
     if form.black_box:
-        assert left_out == both - {"left_out.prototype_similarity"} | {
+        assert left_out == {name for name in both if not name.startswith("left_out.prototype_")} | {
             "left_out.prototypes",
             "left_out.entanglement",
         }

@@ -102,6 +102,45 @@ def test_prototypes_that_failed_say_nothing() -> None:
     assert pair[:2] == (2, 0)
 
 
+def excited(z: float) -> tuple[Tensor, Tensor, Tensor]:
+    """A prototype of class 0 that lies `z` standard deviations of the natural logits above their mean."""
+    natural = normal(400, 3, seed=7)
+    natural = natural - natural.mean(1, keepdim=True)
+    direction = torch.tensor([2.0, -1.0, -1.0]) / 2  # its own entry is 1, and it is centred
+    prototype = natural.mean(0) + z * natural[:, 0].std() * direction
+    return prototype[None], torch.tensor([0]), natural
+
+
+@pytest.mark.parametrize(
+    ("z", "counts"), [(-3.0, False), (0.01, False), (0.99, False), (1.01, True), (5.0, True)]
+)
+def test_prototypes_that_excite_their_class_no_more_than_pictures_do_say_nothing(
+    z: float, counts: bool
+) -> None:
+    found = entanglement(*excited(z), classes=[0, 1])
+    assert (found.matrix[0][0] is not None) == counts
+    if counts:
+        entry = found.matrix[0][1]
+        assert entry is not None
+        assert -1 < entry.value < 0
+
+
+def test_the_bound_is_in_units_of_natural_logits() -> None:
+    prototype, classes, natural = excited(1.01)
+    found = entanglement(7 * prototype + 3, classes, 7 * natural - 2)
+    assert found.matrix[0][0] is not None
+    assert entanglement(7 * excited(0.99)[0] + 3, classes, 7 * natural - 2).matrix[0] == (None,) * 3
+
+
+def test_rounding_of_what_counts_is_not_blown_up() -> None:
+    """A pixel that is rounded another way moves logits by a hair, and entanglement by no more."""
+    prototype, classes, natural = excited(1.05)
+    moved = entanglement(prototype + 1e-4 * normal(1, 3, seed=8), classes, natural)
+    np.testing.assert_allclose(
+        values(moved)[0], values(entanglement(prototype, classes, natural))[0], atol=1e-3
+    )
+
+
 def test_nothing_to_compare() -> None:
     _, _, natural = planted()
     found = entanglement(torch.empty(0, 4), torch.empty(0, dtype=torch.long), natural)
