@@ -4,21 +4,24 @@ A row is drawn, rendered, moved, seen by the model, and follows its own gradient
 its steps are taken on a small picture, where they cost least, and what it shows there is carried over to the
 next size. Rows that have climbed enough leave and waiting rows take their place, so that a thousand
 objectives need the memory of one batch. Whatever is random about a row comes from a generator seeded by what
-the row is, so that its result does not depend on its neighbours, on the batch or on the order, but for the
-rounding of sums; with `diversity`, which is about the seeds of one objective, these stay together.
+the row is, and the model sees rows a fixed number at a time, so that a row's result does not depend on its
+neighbours, on the batch or on the order; with `diversity`, which is about the seeds of one objective, these
+stay together.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from candling.errors import ModelError, ParamsError
@@ -33,7 +36,7 @@ from candling.vision.parameterisations import (
     backgrounds,
     composite,
 )
-from candling.vision.priors import Prior
+from candling.vision.priors import Prior, steeper
 from candling.vision.transforms import ROBUSTNESS, move, moves
 
 __all__ = ["FOURIER", "MACO", "Climb", "Climbed", "Row", "climb", "parameterise", "row_generator", "sizes"]
@@ -47,20 +50,27 @@ _PARAMETERISATIONS: dict[str, Callable[[Prior, float, bool], Parameterisation]] 
 }
 _BETAS = (0.9, 0.99)
 _SMALLEST = 64  # pixels of the shorter side: a picture that is smaller has nothing to gain from growing
+_STRIDES = (16, 32)  # of which the sides of smaller pictures are multiples
+_LARGE = 128**2  # pixels of which a processor's cache holds four pictures' activations, and not eight
 _MEMORY = 8  # steps over which a score is averaged
 _BACKGROUNDS = 8  # that a picture with opacity is shown before, in turn
 
 
 @dataclass(frozen=True)
 class Climb:
-    """How to climb; `MACO` and `FOURIER` are what works for each parameterisation.
+    """How to climb; `FOURIER`, which is the default, and `MACO` are what works for each parameterisation.
 
     Each row starts from the one of `starts` draws that climbed highest in `heat` steps and climbs for
     `steps` more. A network that knows few pictures answers many with no unit at all, and from there no
     gradient leads anywhere; a climb that got away is seen to within a few steps.
 
     parameterisation, contrast, alpha: see `candling.vision.parameterisations`.
-    learning_rate: of Adam, in the parameterisation's units; None: what suits it. It falls to 0 as a cosine.
+    fall: what is added to the exponent by which the prior's magnitudes fall with frequency. What falls
+    faster shows shapes before textures.
+    learning_rate: of Adam, in the parameterisation's units; None: what suits it and the number of steps, so
+    that few steps lead as far as many. At the final size it falls to 0 as a cosine.
+    limit: contrast that rows are held to, in that of the prior's pictures; None: it is left to them. What
+    saturates looks like nothing and has no gradient.
     robustness: a name in `candling.vision.transforms.ROBUSTNESS`, ``none`` to ``xl``.
     growth: sizes in parts of the final side, and parts of the steps taken there.
     total_variation, high_frequency, l1, l2: how strongly the gradient is turned against each penalty: at 1,
@@ -72,16 +82,18 @@ class Climb:
     precision: of the model's arithmetic; the picture's own is always float32.
     """
 
-    parameterisation: Literal["fourier", "maco", "pixels"] = "maco"
-    seeds: int = 8
-    steps: int = 160
-    starts: int = 8
+    parameterisation: Literal["fourier", "maco", "pixels"] = "fourier"
+    seeds: int = 4
+    steps: int = 96
+    starts: int = 1
     heat: int = 8
     learning_rate: float | None = None
-    contrast: float = 0.7
+    contrast: float = 0.01
+    fall: float = 0.35
+    limit: float | None = 1.4
     alpha: bool = False
-    robustness: str = "s"
-    growth: tuple[tuple[float, float], ...] = ((1.0, 1.0),)
+    robustness: str = "m"
+    growth: tuple[tuple[float, float], ...] = ((0.43, 0.6), (0.65, 0.25), (1.0, 0.15))
     total_variation: float = 0.0
     high_frequency: float = 0.0
     l1: float = 0.0
@@ -111,9 +123,10 @@ class Climb:
             )
 
 
-MACO = Climb()
-FOURIER = Climb(
-    parameterisation="fourier", seeds=4, steps=128, starts=1, contrast=0.05, robustness="m"
+FOURIER = Climb()
+MACO = Climb(
+    parameterisation="maco", seeds=8, steps=160, starts=8, contrast=0.7, fall=0.0, limit=None,
+    robustness="s", growth=((1.0, 1.0),),
 )  # fmt: skip
 
 
@@ -146,7 +159,14 @@ def row_generator(*what: object) -> torch.Generator:
 
 def parameterise(prior: Prior, settings: Climb) -> Parameterisation:
     """The parameterisation that the settings name, for pictures of the prior's size."""
-    return _PARAMETERISATIONS[settings.parameterisation](prior, settings.contrast, settings.alpha)
+    fallen = steeper(prior, settings.fall) if settings.fall else prior
+    return _PARAMETERISATIONS[settings.parameterisation](fallen, settings.contrast, settings.alpha)
+
+
+def _scores(answer: Any, seen: Tensor, objectives: Sequence[Objective]) -> Tensor:
+    """The scores in what a model returned; what it saw, where nothing is to be read from them."""
+    wanted = not objectives or any(not term.layer for one in objectives for _, term in one.terms)
+    return scores(answer) if wanted else seen
 
 
 def _takes(
@@ -160,12 +180,30 @@ def _takes(
     wanted = {name for objective in objectives for name in objective.layers}
     try:
         with torch.no_grad(), recording(model, wanted) as found:
-            found[""] = scores(model(torch.full((1, channels, *size), 0.5, device=device)))
+            grey = torch.full((1, channels, *size), 0.5, device=device)
+            found[""] = _scores(model(grey), grey, objectives)
         for term in {term for objective in objectives for _, term in objective.terms}:
             term.fit(found[term.layer].shape)
     except (RuntimeError, ValueError, AssertionError, LookupError, ModelError):
         return False  # position embeddings, or too small for the strides: it stays with its own size
     return True
+
+
+def _taken(
+    model: nn.Module,
+    parameterisation: Parameterisation,
+    part: float,
+    device: torch.device,
+    objectives: Sequence[Objective],
+) -> tuple[int, int] | None:
+    """About this part of the final size, so that it suits the model's strides; None if none does."""
+    final = parameterisation.size
+    for stride in _STRIDES:
+        height, width = (stride * max(1, round(side * part / stride)) for side in final)
+        smaller = height < final[0] and width < final[1]
+        if smaller and _takes(model, parameterisation.channels, (height, width), device, objectives):
+            return height, width
+    return None
 
 
 def sizes(
@@ -184,8 +222,8 @@ def sizes(
     waiting = 0.0
     for part, share in settings.growth:
         grow = max(part, min(1.0, _SMALLEST / min(final)))
-        size = (round(final[0] * grow), round(final[1] * grow))
-        if size != final and not _takes(model, parameterisation.channels, size, device, objectives):
+        size = final if grow == 1 else _taken(model, parameterisation, grow, device, objectives)
+        if size is None:
             waiting += share
             continue
         found[size] = found.get(size, 0.0) + share + waiting
@@ -204,15 +242,17 @@ def sizes(
 
 @dataclass
 class _Member:
-    """A row on its way: its moves to come, steps taken in all and at this size, and its average score."""
+    """A row on its way: its moves to come, steps taken in all and at this size, and its average score.
+
+    `heat` is the number of its draw as long as it is on trial.
+    """
 
     index: int
     row: Row
     moves: Tensor
     generator: torch.Generator
-    total: int
     own: int | None
-    decay: bool = True
+    heat: int | None = None
     taken: int = 0
     here: int = 0
     score: float = math.nan
@@ -239,16 +279,22 @@ class _Member:
         if known and self.likely >= (settings.enough or 0):
             return True
         # Heats are compared after as many steps.
-        return self.decay and settings.patience is not None and self.since >= settings.patience
+        return self.heat is None and settings.patience is not None and self.since >= settings.patience
 
 
 @dataclass
 class _Pool:
-    """The rows that are seen together, at one size."""
+    """The rows that climb together: on trial, or at one size, which may be the final one.
+
+    together: as many as the model sees in one pass; where there are fewer, blanks are seen with them.
+    """
 
     parameterisation: Parameterisation
     steps: int
     room: int
+    together: int
+    trial: bool = False
+    final: bool = False
     members: list[_Member] = field(default_factory=list)
     drawn: Tensor = field(default_factory=lambda: torch.empty(0))
     first: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -277,6 +323,11 @@ class _Pool:
     def full(self) -> bool:
         return len(self.members) >= self.room or bool(self.waiting)
 
+    @property
+    def load(self) -> int:
+        """Rows inside and waiting."""
+        return len(self.members) + sum(map(len, self.waiting))
+
     def let_go(self, leaving: list[bool]) -> list[tuple[_Member, Tensor]]:
         """Take out the rows that leave."""
         if not any(leaving):
@@ -288,6 +339,15 @@ class _Pool:
         keep = keep.to(self.drawn.device)
         self.drawn, self.first, self.second = self.drawn[keep], self.first[keep], self.second[keep]
         return gone
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """Of some rows: their objectives' values, what is climbed, and the model's output."""
+
+    values: Tensor
+    climbed: Tensor
+    output: Tensor
 
 
 class _Climber:
@@ -309,7 +369,8 @@ class _Climber:
         ]
         self.behind: dict[tuple[int, int], Tensor] = {}
         self.prior = prior
-        self.features = _feature_layer(model, prior.size) if settings.diversity else None
+        self.limit = settings.limit
+        self.features = _feature_layer(model, prior.size, prior.channels) if settings.diversity else None
 
     def backdrop(self, pool: _Pool) -> Tensor:
         """What each row with opacity is shown before in its next step."""
@@ -327,21 +388,60 @@ class _Climber:
         settings, members = self.settings, pool.members
         drawn = pool.drawn.requires_grad_()
         pictures = pool.parameterisation.render(drawn)
-        images = pictures.detach().requires_grad_()
+        images = pictures.detach()
         draws = torch.stack([m.moves[m.taken] for m in members]).to(self.device)
-        shown = composite(images, self.backdrop(pool)) if settings.alpha else images
-        seen = move(shown, draws, self.robustness).contiguous(memory_format=torch.channels_last)
+        behind = self.backdrop(pool) if settings.alpha else None
+        gradients, values, likely = [], [], []
+        for rows in self._seen_together(pool):
+            some = images[rows].requires_grad_()
+            shown = some if behind is None else composite(some, behind[rows])
+            seen = move(shown, draws[rows], self.robustness)
+            found = self._ask(seen, members[rows], pool, activations)
+            gradients.append(self._gradient(found.climbed, some))
+            values += found.values.tolist()
+            likely += self._likely(found.output, members[rows])
+        gradient = self._restrained(torch.cat(gradients), images)
+        (slope,) = torch.autograd.grad(pictures, drawn, gradient)
+        pool.drawn = drawn.detach()
+        self._adam(pool, slope)
+        for member, value, share in zip(members, values, likely, strict=True):
+            member.note(value, share)
+        return [member.ended(pool.steps, settings) for member in members]
+
+    def _seen_together(self, pool: _Pool) -> list[slice]:
+        """Rows that the model sees in one pass: always as many, or the seeds of one objective.
+
+        A network's sums are rounded otherwise in batches of another size, and a climb makes more of it.
+        """
+        if self.features is None or pool.trial:
+            return [slice(i, i + pool.together) for i in range(0, len(pool.members), pool.together)]
+        ends = list(itertools.accumulate(
+            len(list(seeds)) for _, seeds in itertools.groupby(pool.members, lambda m: str(m.row.objective))
+        ))  # fmt: skip
+        return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+    def _ask(
+        self, seen: Tensor, members: Sequence[_Member], pool: _Pool, activations: Mapping[str, Tensor]
+    ) -> _Answer:
+        """What the model says of some rows."""
+        settings, count = self.settings, len(members)
+        blanks = 0 if self.features is not None and not pool.trial else pool.together - count
+        filled = F.pad(seen, (0, 0, 0, 0, 0, 0, 0, blanks), value=0.5)
+        objectives = [m.row.objective for m in members]
         reduced = settings.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16) if reduced else nullcontext():
-            output = scores(self.model(seen))
-        objectives = [m.row.objective for m in members]
-        values = evaluate(objectives, output, activations, head=self.head)
-        climbed = values
-        if self.features is not None:
-            names = {text: i for i, text in enumerate(dict.fromkeys(map(str, objectives)))}
-            groups = torch.tensor([names[str(o)] for o in objectives], device=self.device)
-            alike = regularisers.diversity(activations[self.features], groups)
+            answer = self.model(filled.contiguous(memory_format=torch.channels_last))
+            output = _scores(answer, filled, objectives)[:count]
+        read = {name: found[:count] for name, found in activations.items()}
+        values = climbed = evaluate(objectives, output, read, head=self.head)
+        if self.features is not None and not pool.trial:
+            alike = regularisers.diversity(
+                read[self.features], torch.zeros(count, dtype=torch.long, device=self.device)
+            )
             climbed = values - settings.diversity * values.detach().abs() * alike
+        return _Answer(values.detach(), climbed, output.detach().float())
+
+    def _gradient(self, climbed: Tensor, images: Tensor) -> Tensor:
         (gradient,) = (
             torch.autograd.grad(climbed.sum(), images, allow_unused=True)
             if climbed.requires_grad
@@ -352,19 +452,13 @@ class _Climber:
                 "the gradient of an objective is NaN or does not reach the input; "
                 "look for argmax, rounding, detach or a division by zero inside the model"
             )
-        gradient = self._restrained(gradient, images)
-        (slope,) = torch.autograd.grad(pictures, drawn, gradient)
-        pool.drawn = drawn.detach()
-        self._adam(pool, slope)
-        likely = self._likely(output.detach().float(), members)
-        for member, value, share in zip(members, values.tolist(), likely, strict=True):
-            member.note(value, share)
-        return [member.ended(pool.steps, settings) for member in members]
+        return gradient
 
     def _restrained(self, gradient: Tensor, images: Tensor) -> Tensor:
         """The gradient, turned against each penalty as strongly as the picture asks for."""
         settings = self.settings
         strength = gradient.flatten(1).norm(dim=1)
+        images = images.detach().requires_grad_(bool(self.penalties))
         colours = images[:, :-1] if settings.alpha else images
         for weight, penalty in self.penalties:
             cost = penalty(colours)
@@ -377,10 +471,9 @@ class _Climber:
 
     def _adam(self, pool: _Pool, slope: Tensor) -> None:
         """Adam (Kingma and Ba 2015, arXiv 1412.6980), upwards, each row at a step of its own."""
-        rate = self.settings.learning_rate or pool.parameterisation.learning_rate
-        falling = [
-            0.5 * (1 + math.cos(math.pi * m.taken / m.total)) if m.decay else 1.0 for m in pool.members
-        ]
+        rate = self.settings.learning_rate or pool.parameterisation.learning_rate(self.settings.steps)
+        falling = [0.5 * (1 + math.cos(math.pi * m.here / pool.steps)) for m in pool.members]
+        falling = falling if pool.final else [1.0] * len(pool.members)
         steps = [m.here + 1 for m in pool.members]
         pool.first.lerp_(slope, 1 - _BETAS[0])
         pool.second.mul_(_BETAS[1]).addcmul_(slope, slope, value=1 - _BETAS[1])
@@ -389,6 +482,8 @@ class _Climber:
         shape = (-1, *[1] * (slope.dim() - 1))
         ahead, spread = (one.to(self.device).view(shape) for one in (ahead, spread))
         pool.drawn.add_(ahead * pool.first / (pool.second.sqrt() / spread + 1e-8))
+        if self.limit is not None:
+            pool.drawn = pool.parameterisation.held(pool.drawn, self.limit)
 
     def _likely(self, output: Tensor, members: Sequence[_Member]) -> list[float | None]:
         if self.settings.enough is None or output.dim() != 2:
@@ -397,9 +492,10 @@ class _Climber:
         return [None if m.own is None else float(shares[i, m.own]) for i, m in enumerate(members)]
 
 
-def _feature_layer(model: nn.Module, size: tuple[int, int]) -> str:
+def _feature_layer(model: nn.Module, size: tuple[int, int], channels: int) -> str:
     """The last layer that still has places, whose features say what is where."""
-    found = [one.name for one in layers(model, size) if one.output_shape and len(one.output_shape) >= 2]
+    shapes = {one.name: one.output_shape or () for one in layers(model, size, channels)}
+    found = [name for name, shape in shapes.items() if len(shape) >= 2]
     if not found:
         raise ModelError("the model has no layer with places, whose features `diversity` could push apart")
     return found[-1]
@@ -430,7 +526,9 @@ def climb(
     start
         A picture (C, H, W) in [0, 1] or uint8 that every row starts from; None: noise.
     batch
-        Rows at a time, None: as many as suit the device. Results do not depend on it beyond rounding.
+        Rows at a time, None: as many as suit the device. Results do not depend on it: the model sees rows in
+        passes of a fixed number (4 on a processor, 8 of pictures below 128 px; with `diversity` the seeds of
+        an objective), filled up with grey.
     finished
         Told of each row as it leaves: its place in `rows`, and what became of it.
     progress
@@ -441,10 +539,14 @@ def climb(
     ModelError
         If an objective's gradient is NaN or does not reach the input.
     """
-    settings = settings or MACO
+    settings = settings or FOURIER
     device = next(model.parameters(), prior.mean).device
     whole = parameterise(prior.to(device), settings)
     climber = _Climber(model, settings, prior, device)
+    if start is not None and settings.limit is not None:
+        # A picture to start from keeps the contrast that it has.
+        own = whole.strength(_encoded(start, whole, device))
+        climber.limit = None if own is None else max(settings.limit, float(own))
     wanted = {name for row in rows for name in row.objective.layers}
     if climber.features is not None:
         wanted.add(climber.features)
@@ -458,50 +560,59 @@ def climb(
             progress(done, total)
 
     with evaluating(model), torch.enable_grad():
-        stages = sizes(model, whole, settings, device, [row.objective for row in rows])
-        pools = [
-            _Pool(
-                whole.resized(size), steps, batch or batch_size(size, device, gradients=True)
-            )
-            for size, steps in stages
-        ]  # fmt: skip
-        units = _units(rows, together=bool(settings.diversity))
+        pools: list[_Pool] = []
+        for size, steps in sizes(model, whole, settings, device, [row.objective for row in rows]):
+            seen = _together(size, device)
+            room = math.ceil((batch or batch_size(size, device, gradients=True)) / seen) * seen
+            pools.append(_Pool(whole.resized(size), steps, room, seen, final=size == whole.size))
+        if heats:
+            first = pools[0]
+            trial = _Pool(first.parameterisation, settings.heat, first.room, first.together, trial=True)
+            pools.insert(0, trial)
+        entrance = pools[0]
+        together = bool(settings.diversity)
+        units = _units(rows, together=together)
+        trials = _Trials(settings.starts)
         with recording(model, wanted) as activations:
-
-            def run(pool: _Pool) -> list[tuple[_Member, Tensor]]:
-                pool.fill()
-                ended = climber.step(pool, activations)
-                tick(len(pool.members))
-                if settings.diversity:
-                    # A unit stays together until the last of its rows has ended.
-                    names = [str(member.row.objective) for member in pool.members]
-                    staying = {name for name, out in zip(names, ended, strict=True) if not out}
-                    ended = [name not in staying for name in names]
-                return pool.let_go(ended)
-
-            def enter() -> None:
-                """Draw the next unit, after its heats, and let it wait for a place."""
-                unit = units.popleft()
-                pools[0].waiting.append([_begin(climber, i, rows[i], pools[0], start, run) for i in unit])
-
             while True:
-                while units and len(pools[0].members) + sum(map(len, pools[0].waiting)) < pools[0].room:
-                    enter()
+                while units and entrance.load < entrance.room:
+                    unit = [_begin(climber, i, rows[i], entrance, start) for i in units.popleft()]
+                    if heats:
+                        trials.enter(unit, entrance)
+                    else:
+                        entrance.waiting.append([(member, drawn[0]) for member, drawn, _ in unit])
                 for pool in pools:
                     pool.fill()
                 busy = [i for i, pool in enumerate(pools) if pool.members]
                 if not busy:
                     break
                 # The deepest full batch, so that few rows are kept waiting on the way; else what fills one.
-                chosen = next((i for i in reversed(busy) if pools[i].full), busy[0])
-                gone = run(pools[chosen])
-                if chosen + 1 == len(pools):
+                place = next((i for i in reversed(busy) if pools[i].full), busy[0])
+                pool = pools[place]
+                ended = climber.step(pool, activations)
+                tick(len(pool.members))
+                if together and not pool.trial:
+                    # A unit stays together until the last of its rows has ended.
+                    names = [str(member.row.objective) for member in pool.members]
+                    staying = {name for name, out in zip(names, ended, strict=True) if not out}
+                    ended = [name not in staying for name in names]
+                gone = pool.let_go(ended)
+                if pool.trial:
+                    pools[1].waiting.extend(trials.leave(gone))
+                elif pool.final:
                     for member, drawn in gone:
-                        picture = pools[chosen].parameterisation.render(drawn[None])[0]
+                        picture = pool.parameterisation.render(drawn[None])[0]
                         image = (picture * 255).round().to(torch.uint8).cpu()
                         finished(member.index, Climbed(image, member.taken, member.score))
                 else:
-                    _grow(gone, pools[chosen], pools[chosen + 1], together=bool(settings.diversity))
+                    _grow(gone, pool, pools[place + 1], together=together)
+
+
+def _together(size: tuple[int, int], device: torch.device) -> int:
+    """Rows that the model sees in one pass: few, so that a row alone is not costly."""
+    if device.type != "cpu":
+        return 16
+    return 4 if size[0] * size[1] >= _LARGE else 8
 
 
 def _units(rows: Sequence[Row], *, together: bool) -> deque[list[int]]:
@@ -513,37 +624,57 @@ def _units(rows: Sequence[Row], *, together: bool) -> deque[list[int]]:
 
 
 def _begin(
-    climber: _Climber,
-    index: int,
-    row: Row,
-    pool: _Pool,
-    start: Tensor | None,
-    run: Callable[[_Pool], list[tuple[_Member, Tensor]]],
-) -> tuple[_Member, Tensor]:
-    """A row at its start: of several draws the one that climbed highest in a few steps."""
+    climber: _Climber, index: int, row: Row, pool: _Pool, start: Tensor | None
+) -> tuple[_Member, Tensor, list[Tensor]]:
+    """A row at its start: its draws (starts, …), or what a picture encodes to, and the moves of its heats."""
     settings, parameterisation = climber.settings, pool.parameterisation
     generator = row_generator("row", str(row.objective), row.seed)
-    own = row.objective.target
     if start is not None:
-        resized = torch.nn.functional.interpolate(
-            (start.float() / 255 if start.dtype == torch.uint8 else start)[None],
-            size=parameterisation.size, mode="bilinear", antialias=True,
-        )  # fmt: skip
-        drawn = parameterisation.encode(resized.to(climber.device))
+        drawn = _encoded(start, parameterisation, climber.device)
     else:
         drawn = parameterisation.draw(generator, settings.starts).to(climber.device)
-        if settings.starts > 1:
-            heat = torch.stack([moves(generator, settings.heat) for _ in range(settings.starts)])
-            trial = _Pool(parameterisation, settings.heat, pool.room)
-            for i in range(settings.starts):
-                member = _Member(i, row, heat[i], generator, settings.heat, None, decay=False)
-                trial.waiting.append([(member, drawn[i])])
-            ran: list[tuple[_Member, Tensor]] = []
-            while trial.waiting or trial.members:
-                ran += run(trial)
-            drawn = max(ran, key=lambda one: (one[0].score, -one[0].index))[1][None]
-    member = _Member(index, row, moves(generator, settings.steps), generator, settings.steps, own)
-    return member, drawn[0]
+    heats = [moves(generator, settings.heat) for _ in drawn] if pool.trial else []
+    climbing = moves(generator, settings.steps)
+    return _Member(index, row, climbing, generator, row.objective.target), drawn, heats
+
+
+def _encoded(start: Tensor, parameterisation: Parameterisation, device: torch.device) -> Tensor:
+    """What renders to a picture (C, H, W), brought to the size of the parameterisation: (1, …)."""
+    unit = start.float() / 255 if start.dtype == torch.uint8 else start
+    resized = F.interpolate(unit[None], size=parameterisation.size, mode="bilinear", antialias=True)
+    return parameterisation.encode(resized.to(device))
+
+
+class _Trials:
+    """Heats: of several draws of a row the one that climbs highest in a few steps is its start."""
+
+    def __init__(self, starts: int) -> None:
+        self.starts = starts
+        self.units: dict[int, list[_Member]] = {}  # by each of their rows
+        self.ran: dict[int, list[tuple[_Member, Tensor]]] = {}
+
+    def enter(self, unit: list[tuple[_Member, Tensor, list[Tensor]]], pool: _Pool) -> None:
+        """Let the draws of a unit's rows wait for their heats."""
+        members = [member for member, _, _ in unit]
+        for member, drawn, heats in unit:
+            self.units[member.index], self.ran[member.index] = members, []
+            for heat, (one, moved) in enumerate(zip(drawn, heats, strict=True)):
+                pool.waiting.append([(replace(member, moves=moved, own=None, heat=heat), one)])
+
+    def leave(self, gone: list[tuple[_Member, Tensor]]) -> list[list[tuple[_Member, Tensor]]]:
+        """Units of which all heats have ended, each row with its best draw."""
+        whole = []
+        for trial, drawn in gone:
+            self.ran[trial.index].append((trial, drawn))
+            unit = self.units[trial.index]
+            if all(len(self.ran[member.index]) == self.starts for member in unit):
+                whole.append([(member, self._best(member.index)) for member in unit])
+                for member in unit:
+                    del self.ran[member.index], self.units[member.index]
+        return whole
+
+    def _best(self, index: int) -> Tensor:
+        return max(self.ran[index], key=lambda one: (one[0].score, -(one[0].heat or 0)))[1]
 
 
 def _grow(gone: list[tuple[_Member, Tensor]], small: _Pool, large: _Pool, *, together: bool) -> None:

@@ -43,8 +43,8 @@ class _Tables(Prior):
 class Parameterisation(abc.ABC):
     """Drawn tensors to images and back; each row of a batch by itself.
 
-    `learning_rate` is what suits Adam, in the units of what is drawn. `contrast` is the scale of what is
-    drawn to begin with, and stays that of the picture for ``Maco``.
+    `contrast` is the scale of what is drawn to begin with, and stays that of the picture for ``Maco``.
+    `travel` is how far what is drawn moves in a climb, about, and `stride` the most that it moves in a step.
     """
 
     prior: Prior
@@ -54,7 +54,12 @@ class Parameterisation(abc.ABC):
     _tables: dict[tuple[torch.device, torch.dtype], _Tables] = field(
         default_factory=dict, init=False, repr=False
     )
-    learning_rate: ClassVar[float]
+    travel: ClassVar[float]
+    stride: ClassVar[float]
+
+    def learning_rate(self, steps: int) -> float:
+        """What suits Adam at the start of a climb of so many steps, in the units of what is drawn."""
+        return min(self.stride, self.travel / steps)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -111,6 +116,20 @@ class Parameterisation(abc.ABC):
         """The same for pictures of another size."""
         return type(self)(self.prior.resized(size), self.contrast, self.alpha)
 
+    def held(self, drawn: Tensor, most: float) -> Tensor:
+        """Rows whose decorrelated colours have a root mean square above `most`, scaled back to it.
+
+        The prior's pictures have 1. Opacity is left as it is, and so is ``Maco``, whose contrast is fixed.
+        """
+        contrast = self.strength(drawn)
+        if contrast is None:
+            return drawn
+        scale = (most / contrast.clamp_min(1e-12)).clamp_max(1)
+        scale = scale.view(-1, *[1] * (drawn.dim() - 1))
+        if not self.alpha:
+            return drawn * scale
+        return torch.cat([drawn[:, : self.channels] * scale, drawn[:, self.channels :]], 1)
+
     @abc.abstractmethod
     def grown(self, drawn: Tensor, size: tuple[int, int], generator: torch.Generator | None = None) -> Tensor:
         """What `resized(size)` renders to the same pictures, finer (or coarser).
@@ -130,6 +149,10 @@ class Parameterisation(abc.ABC):
         Tensor
             (R, …) of `resized(size)`.
         """
+
+    @abc.abstractmethod
+    def strength(self, drawn: Tensor) -> Tensor | None:
+        """Root mean square (R,) of the decorrelated colours of what was drawn; None where it is fixed."""
 
     @abc.abstractmethod
     def _encode(self, planes: Tensor) -> Tensor:
@@ -207,7 +230,7 @@ class _Spectral(torch.autograd.Function):
 class Pixels(Parameterisation):
     """Decorrelated colours of each pixel, in standard deviations: drawn (R, C, H, W)."""
 
-    learning_rate = 0.05
+    travel, stride = 6.4, 0.2
 
     def __init__(self, prior: Prior, contrast: float = 0.05, alpha: bool = False) -> None:
         super().__init__(prior, contrast, alpha)
@@ -226,6 +249,9 @@ class Pixels(Parameterisation):
             return drawn
         return F.interpolate(drawn, size=size, mode="bilinear", antialias=True)
 
+    def strength(self, drawn: Tensor) -> Tensor:
+        return drawn[:, : self.channels].square().mean((1, 2, 3)).sqrt()
+
     def _encode(self, planes: Tensor) -> Tensor:
         return planes
 
@@ -233,7 +259,7 @@ class Pixels(Parameterisation):
 class Fourier(Parameterisation):
     """Coefficients in parts of the prior's magnitudes over all angles: drawn (R, C, H, W // 2 + 1, 2)."""
 
-    learning_rate = 0.05
+    travel, stride = 24.0, 0.5
 
     def __init__(self, prior: Prior, contrast: float = 0.05, alpha: bool = False) -> None:
         super().__init__(prior, contrast, alpha)
@@ -263,6 +289,19 @@ class Fourier(Parameterisation):
     def _used(self) -> Prior:
         return isotropic(self.prior)
 
+    def strength(self, drawn: Tensor) -> Tensor:
+        tables = self._at(drawn.device, drawn.dtype)
+        # Parseval: inner columns stand for their mirror too.
+        weights = (tables.spectrum.square() * tables.fold)[: self.channels]
+        power = (drawn[:, : self.channels].square().sum(-1) * weights).sum((1, 2, 3))
+        # The outer columns are their own mirror, and what is odd in them is not seen.
+        outer = tables.fold == 1
+        waves = torch.view_as_complex(drawn[:, : self.channels, :, outer].contiguous())
+        waves = waves * tables.spectrum[: self.channels, :, outer]
+        odd = (waves - waves.flip(2).roll(1, 2).conj()) / 2
+        power = power - odd.abs().square().sum((1, 2, 3))
+        return (power / (self.channels * self.size[0] * self.size[1])).sqrt()
+
     def _encode(self, planes: Tensor) -> Tensor:
         spectrum = self._at(planes.device, planes.dtype).spectrum
         return torch.view_as_real(torch.fft.rfft2(planes, norm="ortho") / _nonzero(spectrum))
@@ -271,7 +310,7 @@ class Fourier(Parameterisation):
 class Maco(Parameterisation):
     """Phases in radians; magnitudes are `contrast` times the prior's: drawn (R, C, H, W // 2 + 1)."""
 
-    learning_rate = 0.15
+    travel, stride = 24.0, 0.3
 
     def __init__(self, prior: Prior, contrast: float = 0.7, alpha: bool = False) -> None:
         super().__init__(prior, contrast, alpha)
@@ -299,6 +338,9 @@ class Maco(Parameterisation):
         for old, new in _shared(self.size, size):
             grown[..., *new] = drawn[..., *old] + turned[new]
         return grown
+
+    def strength(self, drawn: Tensor) -> None:
+        return None
 
     def _magnitude(self) -> float:
         return self.contrast

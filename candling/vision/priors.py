@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from candling.errors import DataError, ParamsError
 
-__all__ = ["Prior", "fit_prior", "isotropic", "natural_prior"]
+__all__ = ["Prior", "fit_prior", "isotropic", "natural_prior", "steeper"]
 
 # Where logits of RGB end: 8-bit black and white have none.
 _DARKEST, _BRIGHTEST = 0.02, 0.98
@@ -206,3 +206,16 @@ def isotropic(prior: Prior) -> Prior:
     power = rings.index_add_(1, ring, prior.spectrum.square().flatten(1))
     ringed = (power / ring.bincount())[:, ring].view_as(prior.spectrum).sqrt()
     return Prior(prior.mean.mean((1, 2), keepdim=True).expand_as(prior.mean), prior.colours, ringed)
+
+
+def steeper(prior: Prior, by: float) -> Prior:
+    """The prior, as strong in all, with magnitudes that fall faster: not as 1/f but as 1/f^(1 + by)."""
+    distance = _distance(_cycles(prior.size, prior.spectrum.device), prior.size)
+    spectrum = prior.spectrum * distance**-by
+    fold = mirrored(prior.size[1], spectrum.device, spectrum.dtype)
+
+    def power(magnitudes: Tensor) -> Tensor:
+        return (fold * magnitudes.square()).sum((1, 2), keepdim=True)
+
+    kept = power(prior.spectrum) / power(spectrum).clamp_min(1e-30)
+    return replace(prior, spectrum=spectrum * kept.sqrt())

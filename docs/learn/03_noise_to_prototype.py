@@ -77,7 +77,7 @@ sheet([stripes / 2 + 0.5, (weights / 12 + 0.5).clamp(0, 1), photographs[0, 0], s
 def climb(parameterisation, robustness="none", smooth=0.0, steps=100):
     generator = torch.Generator().manual_seed(1)
     drawn = parameterisation.draw(generator, 4).double().requires_grad_()
-    optimizer = torch.optim.Adam([drawn], lr=parameterisation.learning_rate)
+    optimizer = torch.optim.Adam([drawn], lr=0.05)
     for _ in range(steps):
         images = parameterisation.render(drawn)
         seen = move(images, moves(generator, 4).double(), ROBUSTNESS[robustness])

@@ -17,7 +17,7 @@ from candling.vision.parameterisations import (
     backgrounds,
     composite,
 )
-from candling.vision.priors import Prior, fit_prior, isotropic, natural_prior
+from candling.vision.priors import Prior, fit_prior, isotropic, natural_prior, steeper
 
 ALL = [Pixels, Fourier, Maco]
 SIZES = [(24, 24), (17, 30), (32, 21), (9, 9)]
@@ -62,7 +62,6 @@ def test_what_is_drawn_renders_to_pictures(
         assert images.shape == (3, channels + alpha, *size)
         assert images.dtype == torch.float32
         assert 0 <= images.min() < images.max() <= 1
-        assert made.learning_rate > 0
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -144,6 +143,61 @@ def test_a_gradient_in_channels_last(kind: type[Parameterisation]) -> None:
         for w in (weights, weights.contiguous(memory_format=torch.channels_last))
     )
     torch.testing.assert_close(found, expected)
+
+
+# --- how far a climb goes ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "rates"),
+    [
+        (Pixels, {8: 0.2, 32: 0.2, 64: 0.1, 128: 0.05}),
+        (Fourier, {8: 0.5, 48: 0.5, 96: 0.25, 480: 0.05}),
+        (Maco, {8: 0.3, 80: 0.3, 160: 0.15, 320: 0.075}),
+    ],
+)
+def test_few_steps_are_longer_up_to_a_longest(kind: type[Parameterisation], rates: dict[int, float]) -> None:
+    made = kind(natural_prior((8, 8)))
+    assert {steps: made.learning_rate(steps) for steps in rates} == pytest.approx(rates)
+
+
+def contrast_of(made: Parameterisation, drawn: Tensor) -> Tensor:
+    """Root mean square of decorrelated colours (R,), measured on the pictures in twice the precision."""
+    used = isotropic(made.prior) if isinstance(made, Fourier) else made.prior
+    logits = torch.logit(made.render(drawn.double())[:, : made.channels]) - used.mean.double()
+    planes = torch.einsum("ij,njhw->nihw", torch.linalg.inv(used.colours.double()), logits)
+    return planes.square().mean((1, 2, 3)).sqrt()
+
+
+@pytest.mark.parametrize("kind", [Pixels, Fourier])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("alpha", [False, True])
+def test_rows_with_too_much_contrast_are_scaled_to_the_most(
+    kind: type[Parameterisation], size: tuple[int, int], alpha: bool
+) -> None:
+    for prior in (steeper(natural_prior(size), 0.35), fitted(3, size), natural_prior(size, 1)):
+        made = kind(prior, 1.0, alpha)
+        scale = torch.tensor([0.1, 1.0, 1.5, 0.0]).view(-1, *[1] * (made.draw(generator()).dim() - 1))
+        drawn = scale * made.draw(generator(), 4)
+        before, held = contrast_of(made, drawn), made.held(drawn, 0.6)
+        assert before[0] < 0.6 < before[1:3].min()
+        assert torch.equal(held[[0, 3]], drawn[[0, 3]]), "those below are left alone"
+        torch.testing.assert_close(
+            contrast_of(made, held)[1:3], torch.full((2,), 0.6, dtype=torch.float64), rtol=1e-5, atol=0
+        )
+        # As a whole: what is moved keeps its direction.
+        for row in (1, 2):
+            own = slice(0, made.channels)
+            torch.testing.assert_close(held[row, own], drawn[row, own] * (0.6 / before[row]).float())
+        assert torch.equal(held[:, made.channels :], drawn[:, made.channels :]), "and so is opacity"
+        torch.testing.assert_close(made.held(drawn, 100.0), drawn, rtol=0, atol=0)
+        torch.testing.assert_close(made.held(drawn[2:3], 0.6), held[2:3])
+
+
+def test_the_contrast_of_phases_is_fixed() -> None:
+    made = Maco(natural_prior((12, 10)), contrast=0.7)
+    drawn = made.draw(generator(), 3)
+    assert torch.equal(made.held(drawn, 1e-3), drawn)
 
 
 # --- encode ------------------------------------------------------------------------------------

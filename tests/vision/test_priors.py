@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from candling.errors import DataError, ParamsError
-from candling.vision.priors import Prior, fit_prior, isotropic, natural_prior
+from candling.vision.priors import Prior, fit_prior, isotropic, natural_prior, steeper
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -132,7 +132,7 @@ def test_a_natural_prior_of_nothing(size: tuple[int, int], channels: int) -> Non
         natural_prior(size, channels)
 
 
-# --- resized, isotropic ------------------------------------------------------------------------
+# --- resized, isotropic, steeper ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(48, 48), (24, 24), (61, 35), (7, 90)])
@@ -179,3 +179,40 @@ def test_isotropic_has_neither_places_nor_directions(prior: Prior) -> None:
             if round(float(np.hypot(min(i, 24 - i), j))) == k
         ]
         assert float(found.spectrum[0, 0, k]) == pytest.approx(np.sqrt(np.mean(ring)), rel=1e-4)
+
+
+def power_of(prior: Prior) -> np.ndarray:
+    """Of each channel's pictures: the sum over both halves of the spectrum, one of which is kept."""
+    spectrum, width = prior.spectrum.double().numpy(), prior.size[1]
+    seen = np.concatenate([spectrum, spectrum[:, :, 1 : (width + 1) // 2]], 2)
+    assert seen.shape[2] == width
+    return (seen**2).sum((1, 2))
+
+
+@pytest.mark.parametrize("size", [(24, 24), (17, 30), (32, 21)])
+@pytest.mark.parametrize("by", [0.35, 1.0, -0.5])
+def test_steeper_falls_faster_and_is_as_strong(size: tuple[int, int], by: float) -> None:
+    fit = fit_prior(0.8 * noise(20, 2, *size) + 0.1)
+    for prior in (natural_prior(size), fit):
+        found = steeper(prior, by)
+        np.testing.assert_allclose(power_of(found), power_of(prior), rtol=1e-5)
+        cycles = np.hypot(np.fft.fftfreq(size[0])[:, None] * max(size), np.fft.rfftfreq(size[1]) * max(size))
+        expected = prior.spectrum.double().numpy() * np.maximum(cycles, 1) ** -by
+        expected *= np.sqrt(
+            power_of(prior) / power_of(Prior(prior.mean, prior.colours, torch.tensor(expected)))
+        )[:, None, None]
+        np.testing.assert_allclose(found.spectrum, expected, rtol=1e-4, atol=1e-7)
+        assert torch.equal(found.mean, prior.mean)
+        assert torch.equal(found.colours, prior.colours)
+
+
+def test_steeper_by_slope() -> None:
+    found = steeper(natural_prior((64, 64)), 0.35).spectrum[0, 0]
+    slope = np.polyfit(np.log(np.arange(1, 33)), np.log(found[1:].numpy()), 1)[0]
+    assert slope == pytest.approx(-1.35, abs=1e-4)
+
+
+def test_steeper_where_there_is_nothing() -> None:
+    prior = natural_prior((8, 8))
+    blank = Prior(prior.mean, prior.colours, torch.zeros_like(prior.spectrum))
+    assert torch.equal(steeper(blank, 0.35).spectrum, blank.spectrum)
