@@ -1,0 +1,42 @@
+"""Candling: hold a model to the light, and see what it has really learned.
+
+`prototypes` and `visualize` make the pictures that excite a class, a channel or a neuron the most, `layers`
+lists what there is to name. They need the extra ``engine``; `import candling` alone needs and loads nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from candling.vision.results import Visualizations
+    from candling.vision.visualization import layers, prototypes, visualize
+
+__all__ = ["Visualizations", "layers", "prototypes", "visualize"]
+
+_HOMES = {
+    "Visualizations": "candling.vision.results",
+    "layers": "candling.vision.visualization",
+    "prototypes": "candling.vision.visualization",
+    "visualize": "candling.vision.visualization",
+}
+
+if not TYPE_CHECKING:  # or every name would be taken for one that is there
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'candling' has no attribute {name!r}")
+        try:
+            found = getattr(import_module(_HOMES[name]), name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] == "candling":
+                raise
+            message = f"candling.{name} needs {error.name}; install it with `pip install 'candling[engine]'`"
+            raise ModuleNotFoundError(message, name=error.name) from error
+        globals()[name] = found
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -69,14 +69,14 @@ def inspect(
 ) -> None:
     """Print a model's layers with their shapes, its head, preprocessing and digest."""
     said = {"weights": weights, "classes": classes, "preprocessing": preprocessing, "head": head}
-    with open_model("inspect", model, image_size, **said) as opened:
-        from candling.models import describe, layers
+    opened = open_model("inspect", model, image_size, **said)
+    from candling.models import describe, layers
 
-        facts = describe(opened.model)
-        rows: list[Any] = []
-        if opened.model.differentiable:
-            found = layers(opened.model, opened.model.spec.image_size)
-            rows = [row for row in found if row.name.count(".") < depth]
-        else:
-            facts = {"layers": "not visible in a black box", **facts}
-        emit(_render(rows, {**facts, "digest": opened.digest}, terminal=is_terminal(), width=width()))
+    facts = describe(opened.model)
+    rows: list[Any] = []
+    if opened.model.differentiable:
+        found = layers(opened.model, opened.model.spec.image_size)
+        rows = [row for row in found if row.name.count(".") < depth]
+    else:
+        facts = {"layers": "not visible in a black box", **facts}
+    emit(_render(rows, {**facts, "digest": opened.digest}, terminal=is_terminal(), width=width()))

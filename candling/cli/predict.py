@@ -36,10 +36,10 @@ def predict(
 ) -> None:
     """Print the most probable classes for a picture."""
     said = {"weights": weights, "classes": classes, "preprocessing": preprocessing, "head": head}
-    with open_model("predict", model, image_size, **said) as opened:
-        from candling.models import predict as ranking
+    opened = open_model("predict", model, image_size, **said)
+    from candling.models import predict as ranking
 
-        ranked = ranking(opened.model, image)
+    ranked = ranking(opened.model, image)
 
     from candling.report.terminal import clean
 

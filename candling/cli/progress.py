@@ -47,7 +47,7 @@ class Progress:
             self._display = progress.Progress(
                 progress.TextColumn("{task.description}", markup=False),
                 progress.BarColumn(),
-                progress.MofNCompleteColumn(),
+                progress.TextColumn("{task.fields[said]}", markup=False),
                 progress.TimeElapsedColumn(),
                 progress.TimeRemainingColumn(),
                 console=Console(file=self._stream),
@@ -71,19 +71,35 @@ class Progress:
             self._started[step, subject] = self._said[step, subject] = now
             if self._display is not None:
                 self._drop_bar(step, subject)
-                self._bars[step, subject] = self._display.add_task(self._name(step, subject), total=total)
+                self._bars[step, subject] = self._display.add_task(
+                    self._name(step, subject), total=total, said="" if total is None else f"0/{total}"
+                )
 
-    def advance(self, step: str, subject: str, done: int, total: int) -> None:
-        """`done` of `total` are done."""
+    def advance(
+        self,
+        step: str,
+        subject: str,
+        done: int,
+        total: int,
+        *,
+        said: str | None = None,
+        left: str = "",
+    ) -> None:
+        """`done` of `total` are done.
+
+        `said` says so in other words; `left` is the time to come in words, for a log, as bars have their own.
+        """
         with self._lock:
             key = (step, subject)
             if key not in self._started:
                 self.start(step, subject, total)
             if self._display is not None:
-                self._display.update(self._bars[key], completed=done, total=total)
+                said = f"{done}/{total}" if said is None else said
+                self._display.update(self._bars[key], completed=done, total=total, said=said)
             elif time.monotonic() - self._said[key] >= _SECONDS_BETWEEN_LINES:
                 self._said[key] = time.monotonic()
-                self._line(f"{self._name(step, subject)} … {done} of {total}")
+                said = f"{done} of {total}" if said is None else said
+                self._line(f"{self._name(step, subject)} … {said}{left and f', {left}'}")
 
     def finish(self, step: str, subject: str, hit: bool) -> None:
         """`step` is done for `subject`; `hit` if it was taken from the store."""

@@ -1,11 +1,8 @@
-"""What commands that take any model share: the options that describe it, and opening it."""
+"""What commands that take any model share: options that describe it and how it is climbed, and opening it."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +10,25 @@ import typer
 
 from candling.errors import CandlingError, ParamsError
 
-__all__ = ["ClassesOption", "HeadOption", "ImageSize", "Model", "Opened", "PreprocessingOption",
-           "WeightsOption", "open_model"]  # fmt: skip
+__all__ = [
+    "AsJson",
+    "ClassesOption",
+    "Diversity",
+    "HeadOption",
+    "ImageSize",
+    "Model",
+    "Opened",
+    "Out",
+    "ParameterisationOption",
+    "PreprocessingOption",
+    "RobustnessOption",
+    "Seeds",
+    "SizeOption",
+    "Steps",
+    "WeightsOption",
+    "open_model",
+    "read_size",
+]
 
 Model = Annotated[
     str,
@@ -34,6 +48,32 @@ HeadOption = Annotated[
 ]
 ImageSize = Annotated[str | None, typer.Option("--image-size", help="224, or HEIGHTxWIDTH, in pixels.")]
 
+SizeOption = Annotated[
+    str | None,
+    typer.Option("--size", help="224, or HEIGHTxWIDTH, of the pictures to be made; the model's if not said."),
+]
+Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="How many pictures of each.")]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Steps that each picture climbs.")]
+RobustnessOption = Annotated[
+    str | None, typer.Option("--robustness", metavar="NAME", help="none, s, m, l or xl: how far it is moved.")
+]
+Diversity = Annotated[
+    float | None,
+    typer.Option("--diversity", min=0.0, help="How strongly seeds are pushed apart, such as 0.5."),
+]
+ParameterisationOption = Annotated[
+    str | None, typer.Option("--parameterisation", metavar="NAME", help="fourier, maco or pixels.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        help="Where to write PNG, Parquet and contact sheet; replaces an earlier one.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the table as JSON, and nothing else.")]
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -43,18 +83,18 @@ class Opened:
     digest: str
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def read_size(option: str, text: str | None) -> tuple[int, int] | None:
+    """Height and width, as an option says them; ParamsError if it is not understood."""
     if text is None:
         return None
     sides = text.lower().replace("×", "x").split("x")
     if len(sides) not in (1, 2) or not all(side.isdecimal() and int(side) > 0 for side in sides):
-        raise ParamsError(f"--image-size {text!r}: write 224 or 224x320")
+        raise ParamsError(f"{option} {text!r}: write 224 or 224x320")
     return int(sides[0]), int(sides[-1])
 
 
-@contextmanager
-def open_model(command: str, text: str, image_size: str | None = None, **said: Any) -> Iterator[Opened]:
-    """The model that `text` names, imported into a folder that is gone afterwards.
+def open_model(command: str, text: str, image_size: str | None = None, **said: Any) -> Opened:
+    """The model that `text` names.
 
     Parameters
     ----------
@@ -77,17 +117,9 @@ def open_model(command: str, text: str, image_size: str | None = None, **said: A
             raise
         message = f"{command} needs {error.name}; install it with `pip install 'candling[engine]'`"
         raise CandlingError(message) from error
-    from dataclasses import replace
 
     fields = {key: value for key, value in said.items() if value is not None}
-    source = replace(models.ModelSource.parse(text), image_size=_size(image_size), **fields)
-    if source == models.ModelSource("folder", text) and not (Path(text) / "config.json").is_file():
-        folder = Path(text)
-        if not folder.is_dir() or (folder / "spec.json").is_file():
-            # One of ours needs no import, and one that is not there says so.
-            yield Opened(models.load_model(folder), models.model_digest(folder))
-            return
-    with tempfile.TemporaryDirectory(prefix="candling-") as made:
-        folder = Path(made) / "model"
-        models.import_model(source, folder)
-        yield Opened(models.load_model(folder), models.model_digest(folder))
+    source = replace(
+        models.ModelSource.parse(text), image_size=read_size("--image-size", image_size), **fields
+    )
+    return Opened(*models.open_model(source))

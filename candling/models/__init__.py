@@ -6,14 +6,18 @@
 from candling.models.classifier import Classifier, log_odds, probabilities
 from candling.models.describing import describe
 from candling.models.finetuning import with_new_head
+from candling.models.heads import scores
 from candling.models.importing import downloaded, import_model
+from candling.models.opening import open_model
 from candling.models.preprocessing import Preprocessing, read_preprocessing
-from candling.models.reading import recording, scores
+from candling.models.reading import recording
 from candling.models.running import (
     Layer,
+    answer,
     batch_size,
     check_differentiable,
     evaluating,
+    input_shape,
     layers,
     logits,
     penultimate,
@@ -29,6 +33,7 @@ __all__ = [
     "ModelSource",
     "ModelSpec",
     "Preprocessing",
+    "answer",
     "batch_size",
     "build_model",
     "check_differentiable",
@@ -36,11 +41,13 @@ __all__ = [
     "downloaded",
     "evaluating",
     "import_model",
+    "input_shape",
     "layers",
     "load_model",
     "log_odds",
     "logits",
     "model_digest",
+    "open_model",
     "penultimate",
     "predict",
     "probabilities",

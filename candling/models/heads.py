@@ -12,7 +12,17 @@ from torch import Tensor
 from candling.errors import ModelError
 from candling.models.spec import Head, Output
 
-__all__ = ["Reading", "as_logits", "class_odds", "class_shares", "detect", "output_tensor", "probes"]
+__all__ = [
+    "Reading",
+    "as_logits",
+    "class_odds",
+    "class_shares",
+    "detect",
+    "first_tensor",
+    "output_tensor",
+    "probes",
+    "scores",
+]
 
 _NAMES = ("logits", "scores", "probs", "probabilities")
 # Rows of softmax probabilities sum to one within this; rounded ones of a server too.
@@ -73,6 +83,30 @@ def _pick(value: Any) -> Tensor | None:
     return None
 
 
+def first_tensor(value: Any) -> Tensor | None:
+    """The first tensor of a tuple, list or mapping, or the tensor itself."""
+    if isinstance(value, Tensor):
+        return value
+    values = value.values() if hasattr(value, "values") else value
+    if isinstance(value, tuple | list) or hasattr(value, "values"):
+        return next((one for one in values if isinstance(one, Tensor)), None)
+    return None
+
+
+def scores(value: Any) -> Tensor:
+    """The scores (N, K) in a model's output, as `output_tensor` finds them, or dense ones (N, K, h, w).
+
+    Raises
+    ------
+    ModelError
+        If there is no such tensor.
+    """
+    found = _pick(value)
+    found = first_tensor(value) if found is None else found
+    dense = found is not None and found.dim() == 4 and max(found.shape[2:]) > 1
+    return found if found is not None and dense and found.is_floating_point() else output_tensor(value)
+
+
 def as_logits(raw: Tensor, head: Head, output: Output) -> Tensor:
     """Logits (N, K) of raw outputs; probabilities p become log p, or log p/(1 - p) where not softmax."""
     if output == "probabilities":
@@ -110,16 +144,16 @@ def class_odds(logits: Tensor, head: Head) -> Tensor:
     return torch.where(top, logits - rest, others)
 
 
-def probes(size: tuple[int, int]) -> Tensor:
-    """Inputs (12, 3, H, W) in [0, 1] that have little in common: noise, flat colours, ramps and extremes."""
+def probes(size: tuple[int, int], channels: int = 3) -> Tensor:
+    """Inputs (12, C, H, W) in [0, 1] that have little in common: noise, flat colours, ramps and extremes."""
     height, width = size
     generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(4, 3, height, width, generator=generator)
-    flat = torch.rand(3, 3, 1, 1, generator=generator).expand(3, 3, height, width)
-    ends = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 3, height, width)
-    hard = torch.rand(1, 3, height, width, generator=generator).round()
-    ramp = torch.linspace(0, 1, width).expand(1, 3, height, width)
-    other = torch.linspace(1, 0, height)[:, None].expand(1, 3, height, width)
+    noise = torch.rand(4, channels, height, width, generator=generator)
+    flat = torch.rand(3, channels, 1, 1, generator=generator).expand(3, channels, height, width)
+    ends = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, channels, height, width)
+    hard = torch.rand(1, channels, height, width, generator=generator).round()
+    ramp = torch.linspace(0, 1, width).expand(1, channels, height, width)
+    other = torch.linspace(1, 0, height)[:, None].expand(1, channels, height, width)
     return torch.cat([noise, flat, ends, hard, ramp, other])
 
 

@@ -24,6 +24,7 @@ from candling.models.factories import call_factory, factory_digest
 from candling.models.heads import detect, probes
 from candling.models.networks import timm_network, torchvision_network
 from candling.models.preprocessing import Preprocessing, read_preprocessing
+from candling.models.running import input_shape
 from candling.models.source import ModelSource
 from candling.models.spec import ModelSpec
 from candling.models.storage import load_model, save_model
@@ -473,7 +474,7 @@ def _channels(network: nn.Module) -> int:
     """How many channels the first convolution takes."""
     if isinstance(network, BlackBox):
         return int(getattr(network, "channels", 3))
-    return next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)
+    return input_shape(network)[0]
 
 
 def _read_classes(value: str | tuple[str, ...], root: Path) -> tuple[str, ...]:

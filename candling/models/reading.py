@@ -1,4 +1,4 @@
-"""Reading what a model computes on the way: outputs of named layers, and scores that may be dense."""
+"""Reading what a model computes on the way: the outputs of named layers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from candling.errors import ModelError
 from candling.models.classifier import Classifier
-from candling.models.heads import _pick, output_tensor
-from candling.models.running import _first_tensor, _refuse_black_box
+from candling.models.heads import first_tensor
+from candling.models.running import refuse_black_box
 
-__all__ = ["nearest", "recording", "scores"]
+__all__ = ["nearest", "recording"]
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def recording(model: nn.Module, layers: Iterable[str]) -> Iterator[dict[str, Ten
     """
     wanted = dict.fromkeys(layers)
     if wanted:
-        _refuse_black_box(model, "what its layers return")
+        refuse_black_box(model, "what its layers return")
     network = model.network if isinstance(model, Classifier) else model
     # A module that stands at two places has two names.
     modules = {name: module for name, module in network.named_modules(remove_duplicate=False) if name}
@@ -54,7 +54,7 @@ def recording(model: nn.Module, layers: Iterable[str]) -> Iterator[dict[str, Ten
     def record(name: str, output: Any) -> None:
         if is_dataclass(output) and not hasattr(output, "values"):
             output = tuple(getattr(output, one.name) for one in fields(output))
-        found = _first_tensor(output)
+        found = first_tensor(output)
         if found is None:
             raise ModelError(f"layer {name!r} returns {type(output).__name__} without a tensor")
         # A copy, because the next module may write over it, as torchvision's ReLUs do.
@@ -67,20 +67,6 @@ def recording(model: nn.Module, layers: Iterable[str]) -> Iterator[dict[str, Ten
             )
             stack.callback(handle.remove)
         yield seen
-
-
-def scores(value: Any) -> Tensor:
-    """The scores (N, K) in a model's output, as `output_tensor` finds them, or dense ones (N, K, h, w).
-
-    Raises
-    ------
-    ModelError
-        If there is no such tensor.
-    """
-    found = _pick(value)
-    found = _first_tensor(value) if found is None else found
-    dense = found is not None and found.dim() == 4 and max(found.shape[2:]) > 1
-    return found if found is not None and dense and found.is_floating_point() else output_tensor(value)
 
 
 def nearest(name: str, known: Iterable[str], shown: int = 12) -> str:

@@ -16,18 +16,23 @@ from torch import Tensor, nn
 from candling.errors import DataError, ModelError
 from candling.models.blackbox import BlackBox
 from candling.models.classifier import Classifier, probabilities
-from candling.models.heads import probes
+from candling.models.heads import first_tensor, probes, scores
 
 __all__ = [
     "Layer",
+    "answer",
     "batch_size",
     "check_differentiable",
     "evaluating",
+    "input_shape",
     "layers",
     "logits",
     "penultimate",
     "predict",
+    "refuse_black_box",
 ]
+
+_USUAL = (224, 224)  # pixels of the pictures of a module that does not say: what photographs are cut to
 
 
 @contextmanager
@@ -45,6 +50,43 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
             module.training = mode
         for parameter, flag in flags.items():
             parameter.requires_grad_(flag)
+
+
+def input_shape(
+    model: nn.Module, size: tuple[int, int] | None = None, channels: int | None = None
+) -> tuple[int, int, int]:
+    """Channels, height and width of the pictures that a model takes, as far as it says.
+
+    A `Classifier` says all. Of another module the channels are those of its first convolution, or three, and
+    the size is 224 × 224 where none is given.
+    """
+    if isinstance(model, Classifier):
+        usual, planes = model.spec.image_size, 3
+    else:
+        usual = _USUAL
+        planes = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+    return (channels or planes, *(size or usual))
+
+
+def answer(model: nn.Module, images: Tensor) -> Any:
+    """What a model returns for images (N, C, H, W); whatever else it raises becomes one sentence.
+
+    Raises
+    ------
+    ModelError
+        If it does not take such images.
+    """
+    try:
+        return model(images)
+    except ModelError:
+        raise
+    except Exception as error:  # a network may raise whatever it likes
+        shape = " × ".join(map(str, images.shape[1:]))
+        why = (" ".join(str(error).split()) or type(error).__name__)[:200].rstrip(".")
+        raise ModelError(
+            f"the model does not take a picture of {shape} ({why}); "
+            "give the channels and the size of its pictures, if it is a model of pictures"
+        ) from error
 
 
 def _as_unit(images: Tensor) -> Tensor:
@@ -66,18 +108,20 @@ def batch_size(size: Sequence[int], device: torch.device, *, gradients: bool = F
 
 @torch.inference_mode()
 def logits(model: nn.Module, images: Tensor, *, batch: int | None = None) -> Tensor:
-    """Logits (N, classes) of images (N, 3, H, W), uint8 or float in [0, 1], in batches.
+    """Logits (N, classes) of images (N, C, H, W), uint8 or float in [0, 1], in batches.
+
+    Of dense scores (N, classes, h, w) they are the mean over places.
 
     Raises
     ------
     ModelError
-        If any logit is NaN or infinite.
+        If any logit is NaN or infinite, or the model returns no scores.
     """
     with evaluating(model):
         # Convolutions are about twice as fast on channels-last images, whatever the weights' format.
         out = torch.cat(
             [
-                model(_as_unit(part).contiguous(memory_format=torch.channels_last))
+                _overall(scores(model(_as_unit(part).contiguous(memory_format=torch.channels_last))))
                 for part in images.split(batch or batch_size(images.shape[2:], images.device))
             ]
         )
@@ -89,7 +133,13 @@ def logits(model: nn.Module, images: Tensor, *, batch: int | None = None) -> Ten
     return out
 
 
-def _refuse_black_box(model: nn.Module, what: str) -> None:
+def _overall(found: Tensor) -> Tensor:
+    """Scores (N, K), of dense ones the mean over places."""
+    return found.flatten(2).mean(2) if found.dim() == 4 else found
+
+
+def refuse_black_box(model: nn.Module, what: str) -> None:
+    """Raise ModelError if the model, or a part of it, only answers; `what` of it cannot be had."""
     for module in model.modules():
         if isinstance(module, BlackBox):
             raise ModelError(f"the model is a black box ({module.kind}), so {what} cannot be had")
@@ -108,7 +158,7 @@ def penultimate(model: nn.Module, images: Tensor, *, batch: int | None = None) -
     ModelError
         If the model has no such layer, or is a black box.
     """
-    _refuse_black_box(model, "its penultimate features")
+    refuse_black_box(model, "its penultimate features")
     ran: dict[tuple[bool, int], Tensor] = {}
     features: list[Tensor] = []
 
@@ -120,7 +170,7 @@ def penultimate(model: nn.Module, images: Tensor, *, batch: int | None = None) -
             ran[linear, width] = inputs[0]
 
     def end(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        count = output.shape[1] if isinstance(output, Tensor) and output.dim() > 1 else 1
+        count = scores(output).shape[1]
         widths = (1,) if isinstance(model, Classifier) and model.head == "binary" else (count,)
         heads = [key for key in ran if key[1] in widths]
         if heads and not heads[-1][0] and any(linear for linear, _ in ran):
@@ -162,43 +212,42 @@ class Layer:
 
 
 @torch.inference_mode()
-def layers(model: nn.Module, image_size: tuple[int, int]) -> list[Layer]:
+def layers(
+    model: nn.Module, image_size: tuple[int, int] | None = None, channels: int | None = None
+) -> list[Layer]:
     """All modules of a network in the order of their definition, with shapes from one picture.
 
     Names are those within the network that a `Classifier` holds.
 
+    Parameters
+    ----------
+    image_size
+        (height, width) of the picture, and `channels` its channels; None: see `input_shape`.
+
     Raises
     ------
     ModelError
-        If the model is a black box.
+        If the model is a black box, or does not take such a picture.
     """
-    _refuse_black_box(model, "its layers")
+    refuse_black_box(model, "its layers")
     network = model.network if isinstance(model, Classifier) else model
     shapes: dict[nn.Module, tuple[int, ...]] = {}
 
     def note(module: nn.Module, inputs: Any, output: Any) -> None:
-        found = _first_tensor(output)
+        found = first_tensor(output)
         if found is not None:
             shapes[module] = tuple(found.shape[1:])
 
     with ExitStack() as stack, evaluating(model):
         for _, module in network.named_modules():
             stack.callback(module.register_forward_hook(note).remove)
-        model(torch.full((1, 3, *image_size), 0.5, device=_device(model)))
+        shape = input_shape(model, image_size, channels)
+        answer(model, torch.full((1, *shape), 0.5, device=_device(model)))
     return [
         Layer(name, type(module).__name__, shapes.get(module), sum(p.numel() for p in module.parameters()))
         for name, module in network.named_modules()
         if name
     ]
-
-
-def _first_tensor(output: Any) -> Tensor | None:
-    if isinstance(output, Tensor):
-        return output
-    values = output.values() if hasattr(output, "values") else output
-    if isinstance(output, tuple | list) or hasattr(output, "values"):
-        return next((value for value in values if isinstance(value, Tensor)), None)
-    return None
 
 
 def _device(model: nn.Module) -> torch.device:
@@ -213,7 +262,7 @@ def check_differentiable(model: nn.Module, image_size: tuple[int, int]) -> None:
     ModelError
         If it is cut off (a black box, argmax or detach inside), zero everywhere, or NaN.
     """
-    _refuse_black_box(model, "its gradient")
+    refuse_black_box(model, "its gradient")
     images = probes(image_size)[:4].to(_device(model)).requires_grad_()
     with evaluating(model), torch.enable_grad():
         out = model(images)

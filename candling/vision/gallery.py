@@ -31,7 +31,7 @@ from torch import Tensor
 
 from candling.errors import DataError, ParamsError, ServiceError
 
-__all__ = ["as_html", "contact_sheet", "write"]
+__all__ = ["as_html", "check_place", "contact_sheet", "write"]
 
 _GAP = 12  # pixels around and between the cells of a sheet
 _LEAD = 4  # pixels between a picture and its caption
@@ -114,7 +114,14 @@ def contact_sheet(
     return sheet
 
 
-def write(folder: Path | str, images: Tensor, table: pd.DataFrame, *, name: str) -> None:
+def write(
+    folder: Path | str,
+    images: Tensor,
+    table: pd.DataFrame,
+    *,
+    name: str,
+    captions: Sequence[str] | None = None,
+) -> None:
     """Write pictures, their table and a contact sheet into a folder: whole, or not at all.
 
     The folder holds a PNG a row (``0003-school-bus.png``), ``<name>.parquet``, which is the table with the
@@ -128,8 +135,10 @@ def write(folder: Path | str, images: Tensor, table: pd.DataFrame, *, name: str)
     images
         (R, C, H, W) uint8, or float in [0, 1], which is rounded to 8 bits; R at least 1.
     table
-        R rows. Captions, and the words in file names, are its column ``caption`` where it has one, otherwise
-        its first two columns.
+        R rows.
+    captions
+        R of them, of which the first lines are also in file names. None: the table's column ``caption`` where
+        it has one, otherwise its first two columns.
     name
         Of letters, digits, dots, dashes and underscores, a letter first.
 
@@ -147,8 +156,10 @@ def write(folder: Path | str, images: Tensor, table: pd.DataFrame, *, name: str)
         raise ParamsError(
             f"{name!r} cannot name files; use letters, digits, dots, dashes and underscores, a letter first"
         )
-    captions = _captions(table)
+    captions = _captions(table) if captions is None else captions
     _check(images, captions)
+    if len(table) != len(captions):
+        raise ParamsError(f"{len(captions)} pictures need as many rows of a table, not {len(table)}")
     digits = max(4, len(str(len(captions) - 1)))
     files = [f"{row:0{digits}d}{_slug(caption)}.png" for row, caption in enumerate(captions)]
     try:
@@ -353,15 +364,32 @@ def _slug(caption: str) -> str:
 # --- folders -----------------------------------------------------------------------------------
 
 
-@contextmanager
-def _whole(folder: Path, name: str) -> Iterator[Path]:
-    """A folder beside `folder` that takes its place if nothing is raised, and is gone if anything is."""
+def check_place(folder: Path | str, name: str) -> None:
+    """See that `write` could put a result of this name there, before it takes long to make one.
+
+    Raises
+    ------
+    ParamsError
+        If the folder is a file, or holds other things than an earlier result of the same name.
+    ServiceError
+        If it cannot be written beside it.
+    """
+    folder = Path(folder).resolve()
     if folder.exists() and not folder.is_dir():
         raise ParamsError(f"{folder}: a file is in the way of the folder of {name}")
     if folder.is_dir() and (others := {path.name for path in folder.iterdir()} - _own(folder, name)):
         raise ParamsError(
             f"{folder}: holds {sorted(others)[0]!r}, no part of an earlier {name}; name another folder"
         )
+    above = next(parent for parent in folder.parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ServiceError(f"{folder}: cannot be written ({above} gives no access); name another folder")
+
+
+@contextmanager
+def _whole(folder: Path, name: str) -> Iterator[Path]:
+    """A folder beside `folder` that takes its place if nothing is raised, and is gone if anything is."""
+    check_place(folder, name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     before = made / "before"

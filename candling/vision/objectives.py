@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from candling.errors import ModelError, ParamsError
-from candling.models.reading import nearest, recording, scores
-from candling.models.running import evaluating
+from candling.models.heads import scores
+from candling.models.reading import nearest, recording
+from candling.models.running import answer, evaluating
 from candling.models.spec import Head
 
 __all__ = [
@@ -605,14 +606,9 @@ def check(objective: Objective, model: nn.Module, image_size: tuple[int, int], c
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     picture = torch.full((1, channels, *image_size), 0.5, device=device)
     with recording(model, objective.layers) as activations, evaluating(model), torch.no_grad():
-        try:
-            answer = model(picture)
-        except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-            size = " × ".join(map(str, picture.shape[1:]))
-            first = " ".join(str(error).split())[:200]
-            raise ModelError(f"the model does not take a picture of {size} ({first})") from error
+        found = answer(model, picture)
     # A model that is climbed by its layers alone need not have scores.
-    outputs = scores(answer) if any(not term.layer for _, term in objective.terms) else picture
+    outputs = scores(found) if any(not term.layer for _, term in objective.terms) else picture
     for _, term in objective.terms:
         term.fit(_found(term.layer, outputs, activations, 1).shape)
 

@@ -7,21 +7,17 @@ measured of them is measured on the pictures as they are saved, with eight bits.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from candling.models import logits, penultimate, probabilities
-from candling.vision.climbing import FOURIER, MACO, Climb, Climbed, Progress, Row, climb, row_generator
+from candling.vision.climbing import FOURIER, MACO, Climb, Climbed, Progress, Row, row_generator
+from candling.vision.kept import climb_kept
 from candling.vision.objectives import logit
 from candling.vision.priors import Prior, fit_prior
 from candling.vision.transforms import unseen_transforms
@@ -35,6 +31,7 @@ __all__ = [
     "fit_prior",
     "generate_prototypes",
     "object_similarity",
+    "over_grey",
     "unseen_probabilities",
 ]
 
@@ -84,8 +81,10 @@ def generate_prototypes(
     prior: Prior,
     *,
     settings: Climb | None = None,
+    start: Tensor | None = None,
     batch: int | None = None,
     folder: Path | None = None,
+    finished: Callable[[int, Climbed, bool], None] | None = None,
     progress: Progress | None = None,
 ) -> Prototypes:
     """Make `settings.seeds` prototypes of each class, some rows at a time.
@@ -98,11 +97,15 @@ def generate_prototypes(
         Logits to maximise.
     prior
         Statistics of the data, which also give the size: `fit_prior`, or `natural_prior` of `priors`.
+    start
+        A picture (C, H, W) in [0, 1] or uint8 that every row starts from; None: noise.
     batch
         Rows at a time, None: as many as suit the device; the result does not depend on it beyond rounding.
     folder
         Where finished rows are kept, so that a run that was interrupted goes on where it was; rows of another
         model, prior or other settings are not taken for these. None: nowhere.
+    finished
+        Told of each row: its place, what became of it, and whether it was in the folder.
     progress
         Told of forward and backward passes done, in images, and of how many there will be at most.
 
@@ -113,79 +116,30 @@ def generate_prototypes(
     """
     settings = settings or MACO
     rows = [Row(logit(int(c)), s) for c in classes for s in range(settings.seeds)]
-    found: dict[int, Climbed] = {}
-    names: list[Path] = []
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        run = _run_digest(model, prior, settings)
-        names = [folder / f"{_digest(run, str(row.objective), row.seed)}.safetensors" for row in rows]
-        found = {i: kept for i, name in enumerate(names) if (kept := _read(name)) is not None}
-        if settings.diversity:  # what a seed became depends on the other seeds of its class
-            torn = {rows[i].objective for i in range(len(rows)) if i not in found}
-            found = {i: kept for i, kept in found.items() if rows[i].objective not in torn}
-    missing = [i for i in range(len(rows)) if i not in found]
-
-    def finished(place: int, row: Climbed) -> None:
-        found[missing[place]] = row
-        if folder is not None:
-            _write(names[missing[place]], row)
-
-    climb(
-        model, [rows[i] for i in missing], prior, settings,
-        batch=batch, finished=finished, progress=progress,
+    found = climb_kept(
+        model, rows, prior, settings,
+        start=start, batch=batch, folder=folder, finished=finished, progress=progress,
     )  # fmt: skip
     device = next(model.parameters(), prior.mean).device
-    images = torch.stack([found[i].image for i in range(len(rows))])
+    images = torch.stack([row.image for row in found])
     target = torch.tensor([int(c) for c in classes for _ in range(settings.seeds)])
     # What is opaque is what the model is asked about; behind the rest is mid grey.
-    opaque = _over_grey(images) if settings.alpha else images
+    opaque = over_grey(images) if settings.alpha else images
     parts = opaque.split(_AT_ONCE)
     return Prototypes(
         images=images,
         classes=target,
         seeds=torch.tensor([row.seed for row in rows]),
-        steps=torch.tensor([found[i].steps for i in range(len(rows))]),
+        steps=torch.tensor([row.steps for row in found]),
         logits=torch.cat([logits(model, part.to(device)).cpu() for part in parts]),
         probability=unseen_probabilities(model, opaque.to(device), target).cpu(),
     )
 
 
-def _over_grey(images: Tensor) -> Tensor:
+def over_grey(images: Tensor) -> Tensor:
+    """Pictures with opacity (R, C + 1, H, W) before mid grey, (R, C, H, W), both uint8."""
     opacity = images[:, -1:].float() / 255
     return (images[:, :-1].float() * opacity + 127.5 * (1 - opacity)).round().to(torch.uint8)
-
-
-def _digest(*what: object) -> str:
-    return hashlib.sha256(repr(what).encode()).hexdigest()[:32]
-
-
-def _run_digest(model: nn.Module, prior: Prior, settings: Climb) -> str:
-    """Of all that rows depend on besides what they are."""
-    digest = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode())
-    digest.update(repr(model).encode())
-    tensors = [*model.state_dict().items(), *vars(prior).items()]
-    for name, tensor in tensors:
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _write(file: Path, row: Climbed) -> None:
-    """Whole or not at all."""
-    part = file.with_suffix(".part")
-    save_file({"image": row.image.contiguous()}, part, {"steps": str(row.steps), "score": repr(row.score)})
-    os.replace(part, file)
-
-
-def _read(file: Path) -> Climbed | None:
-    if not file.is_file():
-        return None
-    try:
-        with safe_open(file, "pt") as kept:
-            said = kept.metadata() or {}
-            return Climbed(kept.get_tensor("image"), int(said["steps"]), float(said["score"]))
-    except (SafetensorError, KeyError, ValueError):
-        return None  # damaged: it is made anew
 
 
 def object_similarity(model: nn.Module, prototypes: Tensor, pictures: Tensor, empty: Tensor) -> Tensor:

@@ -38,6 +38,17 @@ def test_a_long_step_says_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> N
     assert out.getvalue() == "before: train … 3 of 8\n"
 
 
+def test_what_is_said_in_place_of_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SECONDS_BETWEEN_LINES", 0.0)
+    out, terminal = io.StringIO(), Terminal()
+    for stream in (out, terminal):
+        with Progress(stream) as progress:
+            progress.advance("climb", "", 300, 1000, said="3 of 8 rows", left="about 2 min left")
+    assert out.getvalue() == "climb … 3 of 8 rows, about 2 min left\n"
+    assert "3 of 8 rows" in terminal.getvalue()
+    assert "about" not in terminal.getvalue(), "bars have a time of their own"
+
+
 def test_a_terminal_gets_bars_and_the_lines_stay() -> None:
     out = Terminal()
     with Progress(out) as progress:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from candling.errors import DataError, ParamsError, ServiceError
 from candling.vision import gallery
-from candling.vision.gallery import as_html, contact_sheet, write
+from candling.vision.gallery import as_html, check_place, contact_sheet, write
 
 HOSTILE = [
     "../x", "<script>alert('&')</script>", "", "long " * 4000, "שלום עולם", "\u202egnp.exe", "a\x00b",
@@ -352,6 +352,31 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ParamsError, match="cannot name files"):
             write(tmp_path / "out", images, pd.DataFrame({"class": ["a", "b"]}), name=name)
     assert os.listdir(tmp_path) == []
+
+
+def test_captions_in_place_of_columns(tmp_path: Path) -> None:
+    images, table = noise(2, 3, 8, 8), pd.DataFrame({"class": [1, 2]})
+    write(tmp_path / "out", images, table, name="prototypes", captions=["Zebra 1\nseed 0", "no"])
+    saved = pd.read_parquet(tmp_path / "out" / "prototypes.parquet")
+    assert list(saved) == ["class", "file"]
+    assert saved["file"].tolist() == ["0000-zebra-1.png", "0001-no.png"]
+    with pytest.raises(ParamsError, match="2 pictures need as many rows of a table, not 1"):
+        write(tmp_path / "new", images, table[:1], name="prototypes", captions=["a", "b"])
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_place_is_seen_to_before_there_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_place(tmp_path / "new" / "folder", "prototypes")
+    assert os.listdir(tmp_path) == []
+    write(tmp_path / "out", noise(1, 3, 8, 8), pd.DataFrame({"class": ["a"]}), name="prototypes")
+    check_place(tmp_path / "out", "prototypes")
+    with pytest.raises(ParamsError, match="no part of an earlier visualizations"):
+        check_place(tmp_path / "out", "visualizations")
+    with pytest.raises(ServiceError, match=r"prototypes.png gives no access"):
+        check_place(tmp_path / "out" / "prototypes.png" / "x", "prototypes")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(ServiceError, match="cannot be written"):
+        check_place(tmp_path / "new", "prototypes")
 
 
 # --- notebooks ---------------------------------------------------------------------------------

@@ -1,0 +1,94 @@
+"""What is seen to before anything is climbed, so that what cannot work is one sentence and costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from candling.errors import ModelError, ParamsError
+from candling.models import Classifier, answer, evaluating, recording, scores
+from candling.models.heads import probes
+from candling.models.running import refuse_black_box
+from candling.vision.objectives import Objective, check, evaluate
+
+__all__ = ["class_count", "preflight"]
+
+_SMALLEST = 3  # pixels of the shorter side: what is measured of pictures mirrors two of them at each edge
+
+
+def class_count(model: nn.Module, shape: tuple[int, int, int]) -> int:
+    """How many classes a model has scores for.
+
+    Parameters
+    ----------
+    shape
+        Channels, height and width of its pictures.
+
+    Raises
+    ------
+    ModelError
+        If it does not take such pictures, or returns no scores.
+    """
+    with evaluating(model), torch.no_grad():
+        return scores(answer(model, torch.full((1, *shape), 0.5, device=_device(model)))).shape[1]
+
+
+def preflight(model: nn.Module, objectives: Sequence[Objective], shape: tuple[int, int, int]) -> None:
+    """See that a model has what the objectives climb, and that a gradient of them reaches its pictures.
+
+    The model is run twice, however many objectives there are, and left as it was found.
+
+    Parameters
+    ----------
+    objectives
+        One at least.
+    shape
+        Channels, height and width of the pictures.
+
+    Raises
+    ------
+    ParamsError
+        If the pictures are too small for any model.
+    ModelError
+        If the model is a black box or does not take such pictures, a layer, class, channel or token is not
+        there, or the gradient is cut off, zero (of the model's output) or NaN.
+    """
+    channels, *size = shape
+    if channels < 1 or min(size) < _SMALLEST:
+        raise ParamsError(
+            f"pictures of {' × '.join(map(str, shape))} cannot be made; they have one channel at least and "
+            f"{_SMALLEST} × {_SMALLEST} pixels"
+        )
+    refuse_black_box(model, "its gradient")
+    terms = list({term: None for objective in objectives for _, term in objective.terms})
+    # Each counts differently, because the sum over softmax probabilities does not change.
+    union = Objective(tuple((1 + i / len(terms), term) for i, term in enumerate(terms)))
+    check(union, model, (size[0], size[1]), channels)
+    by_output = any(not term.layer for term in terms)
+    images = probes((size[0], size[1]), channels)[:4].to(_device(model)).requires_grad_()
+    with recording(model, union.layers) as activations, evaluating(model), torch.enable_grad():
+        found = answer(model, images)
+        outputs = scores(found) if by_output else images
+        head = model.head if isinstance(model, Classifier) else "softmax"
+        value = evaluate([union] * len(images), outputs, activations, head=head).sum()
+        gradient = None
+        if value.requires_grad:
+            (gradient,) = torch.autograd.grad(value, images, allow_unused=True)
+    what = str(objectives[0]) if len(objectives) == 1 else "the objectives"
+    # A unit in the middle may sleep until its picture is found; all logits do not.
+    if gradient is None or (not union.layers and not gradient.any()):
+        raise ModelError(
+            f"the gradient of {what} does not reach the picture; "
+            "look for argmax, rounding, detach or no_grad inside the model"
+        )
+    if not torch.isfinite(gradient).all():
+        raise ModelError(
+            f"the gradient of {what} is NaN or infinite for ordinary pictures; look for a division by zero, "
+            "or the root or logarithm of what may be zero"
+        )
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
