@@ -31,6 +31,7 @@ from tasks.store import Stored
 from tasks.test_counterfactuals import test_background
 from tasks.test_robustness import test_corruptions
 from tasks.tracking import check_tracking
+from tasks.visualize_channels import check_layers, visualize
 from tasks.write_report import write_report
 
 __all__ = ["Outcome", "audit", "main"]
@@ -60,12 +61,16 @@ class Examination:
 def examine(context: Context, name: str, subject: Any) -> Examination:
     """Audit one subject: every step that does not need another runs beside it."""
     prototypes: Any = generate.submit(context, subject)
+    asked_for: dict[str, Any] = {}
+    if context.params.channels is not None:
+        asked_for["visualize channels"] = visualize.submit(context, subject)
     return Examination(
         name,
         subject,
         {
             "load model": subject,
             "generate prototypes": prototypes,
+            **asked_for,
             "compute entanglement": compute_matrix.submit(context, subject, prototypes),
             "isolate features": isolate_eval_set.submit(context, subject),
             "test counterfactuals": test_background.submit(context, subject),
@@ -175,6 +180,7 @@ def main(params: Path, progress: Listener) -> Outcome:
     check_writable(context.root / ".candling")
     check_tracking(context.root)
     check_prefect()
+    check_layers(context)
     token = listener.set(progress)
     try:
         with one_line_errors():

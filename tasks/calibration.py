@@ -28,7 +28,7 @@ from candling.vision.prototypes import Climb, Prior, generate_prototypes
 from candling.vision.training import Schedule, train
 from tasks.context import one_thread
 
-__all__ = ["Imported", "Rates", "time_import", "time_model", "time_training"]
+__all__ = ["Imported", "Rates", "flat_prior", "time_import", "time_model", "time_training"]
 
 T = TypeVar("T")
 
@@ -145,11 +145,11 @@ def time_model(
 
     def backward(rows: int) -> list[float]:
         model = load_model(folder, root=root)
-        prior = Prior(torch.zeros(3, *size), torch.eye(3), torch.ones(3, size[0], size[1] // 2 + 1))
-        endless = replace(settings, seeds=rows, starts=1, steps=1000)
+        # At the whole size from the first step on: what is smaller is counted as less.
+        endless = replace(settings, seeds=rows, starts=1, steps=1000, growth=((1.0, 1.0),))
         laps = _Laps(seconds)
         with laps.timing():
-            generate_prototypes(model, [0], prior, settings=endless, progress=laps)
+            generate_prototypes(model, [0], flat_prior(size), settings=endless, progress=laps)
         return laps.laps
 
     found = _side_by_side(slots, forward)
@@ -180,6 +180,11 @@ def time_model(
         reading=reading,
         alone=min(1.0, alone / rate),
     )
+
+
+def flat_prior(size: tuple[int, int]) -> Prior:
+    """A prior that says nothing of pictures but their size (height, width)."""
+    return Prior(torch.zeros(3, *size), torch.eye(3), torch.ones(3, size[0], size[1] // 2 + 1))
 
 
 def time_training(make: Callable[[], Classifier], size: tuple[int, int], schedule: Schedule, *, slots: int,

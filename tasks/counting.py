@@ -6,31 +6,36 @@ Nothing is decoded and no model is run. A test runs the steps and holds each cou
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from candling.data import Pictures, stratified
 from candling.models import ModelSpec
+from candling.vision.climbing import Climb
 from candling.vision.corruptions import CORRUPTIONS
 from candling.vision.counterfactuals import associated_backgrounds, pair_swaps
 from candling.vision.isolation import object_shapley, window_size, windows_of
 from candling.vision.training import Schedule
 from candling.vision.transforms import unseen_transforms
+from candling.vision.trust import path_pictures
 from tasks import (
     compute_entanglement,
     generate_prototypes,
     isolate_features,
     measure_performance,
     test_counterfactuals,
+    visualize_channels,
 )
 from tasks.params import Params, ScheduleParams
 from tasks.pictures import audited_rows
 
 __all__ = [
     "Count",
+    "Growth",
     "Sight",
+    "channels",
     "counterfactuals",
     "entanglement",
     "isolation",
@@ -43,6 +48,7 @@ __all__ = [
 
 _SHAPLEY_DONORS = int(inspect.signature(object_shapley).parameters["donors_per_image"].default)
 _PROBES = 4  # of `check_differentiable`
+_PATH_LAYERS = 2  # pictures by which `path_layers` finds them
 _PICTURES_A_SWAP = 3  # of each class
 
 
@@ -51,15 +57,26 @@ class Count:
     """Images through the model, and what else takes time or room.
 
     forward: evaluations. backward: evaluations with a gradient towards the image. trained: with gradients
-    towards the weights. blurred, corrupted: pictures to which that is done. written: pictures for the report.
+    towards the weights. saved: of backward, what is spared by pictures that are small on the way, in
+    evaluations of the whole size. blurred, corrupted: pictures to which that is done. written: pictures for
+    the report.
     """
 
     forward: int = 0
     backward: int = 0
     trained: int = 0
+    saved: float = 0.0
     blurred: int = 0
     corrupted: int = 0
     written: int = 0
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Sizes that pictures grow through, with their steps; asked: pictures by which they were found."""
+
+    stages: Sequence[tuple[tuple[int, int], int]] = ()
+    asked: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,7 +84,8 @@ class Sight:
     """What is known of an audit before it runs.
 
     splits: by role, labels, groups, masks and all else of each picture but its pixels; a mask or a picture
-    that is there is a stand-in of one pixel. audited: indices of classes. size: of the pictures.
+    that is there is a stand-in of one pixel. audited: indices of classes. size: of the pictures. channels:
+    how many each layer has of which channels are shown. growth: how pictures that climb grow.
     """
 
     params: Params
@@ -76,6 +94,8 @@ class Sight:
     audited: tuple[int, ...]
     splits: Mapping[str, Pictures]
     size: tuple[int, int]
+    channels: Mapping[str, int] = field(default_factory=dict)
+    growth: Growth = Growth()
 
 
 def prototypes(sight: Sight) -> Count:
@@ -85,13 +105,47 @@ def prototypes(sight: Sight) -> Count:
     settings = generate_prototypes.prototype_settings(sight.params.prototypes)
     pictures = sight.splits["eval"]
     rows = len(sight.audited) * settings.seeds
-    heats = settings.starts * settings.heat if settings.starts > 1 else 0
     views = len(unseen_transforms(torch.zeros(1, 3, 8, 8), torch.Generator()))
     forward = rows * (views + 1)
+    if settings.seeds > 1 and len(sight.audited) > 1:
+        forward += rows  # features, of which agreement is told
+    labels = pictures.labels[pictures.labels >= 0]
+    panel, natural = path_pictures(torch.tensor(sight.audited), labels)
+    if len(panel):
+        forward += _PATH_LAYERS + len(panel) + sum(settings.seeds + len(own) for own in natural.values())
     if pictures.clean is not None:
         own = [sum(label == k for label in pictures.labels.tolist()) for k in sight.audited]
         forward += sum(settings.seeds + 2 * count for count in own if count)
-    return Count(forward, _PROBES + rows * (heats + settings.steps), written=rows)
+    climbed = _climbed(sight, settings, rows)
+    return replace(climbed, forward=climbed.forward + forward, backward=climbed.backward + _PROBES)
+
+
+def channels(sight: Sight) -> Count:
+    """A look at the gradient and at each layer, every picture once with its gradient, and the climbs."""
+    asked = sight.params.channels
+    if asked is None or not sight.differentiable:
+        return Count()
+    settings = visualize_channels.channel_settings(sight.params, asked)
+    pictures = len(_audited(sight, "eval"))
+    strong = sum(min(asked.strongest, count) for count in sight.channels.values())
+    climbed = _climbed(sight, settings, strong * settings.seeds)
+    return replace(
+        climbed,
+        forward=climbed.forward + len(asked.layers) + strong * settings.seeds,
+        backward=climbed.backward + _PROBES + pictures,
+        written=climbed.written + strong * min(asked.pictures, pictures),
+    )
+
+
+def _climbed(sight: Sight, settings: Climb, rows: int) -> Count:
+    """Rows that climb, the heats of their start among it, each to one picture."""
+    heats = settings.starts * settings.heat if settings.starts > 1 else 0
+    whole = sight.size[0] * sight.size[1]
+    spared = [(1 - height * width / whole, steps) for (height, width), steps in sight.growth.stages]
+    saved = sum(part * steps for part, steps in spared) + (heats * spared[0][0] if spared else 0.0)
+    return Count(
+        sight.growth.asked, rows * (heats + settings.steps), saved=rows * saved, written=rows
+    )  # fmt: skip
 
 
 def _audited(sight: Sight, role: str) -> Pictures:
@@ -184,8 +238,10 @@ def training(pictures: Pictures, settings: ScheduleParams) -> Count:
 def left_out(sight: Sight) -> dict[str, str]:
     """What cannot be measured and what would add it, as the steps will say it."""
     pictures = sight.splits["eval"]
+    seeds = generate_prototypes.prototype_settings(sight.params.prototypes).seeds
     notes = {
-        **generate_prototypes.left_out(pictures, differentiable=sight.differentiable),
+        **generate_prototypes.left_out(pictures, sight.audited, seeds, differentiable=sight.differentiable),
+        **visualize_channels.left_out(sight.params.channels, differentiable=sight.differentiable),
         **compute_entanglement.left_out(prototypes=sight.differentiable),
         **isolate_features.left_out(pictures, donors="donors" in sight.splits),
         **test_counterfactuals.left_out(pictures, sight.splits),

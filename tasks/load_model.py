@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect import task
 
+from candling.errors import CandlingError
 from tasks.context import Context, Tick, run_step
 from tasks.tracking import download_model
 
 if TYPE_CHECKING:
     from candling.models import Classifier
 
-__all__ = ["Subject", "load"]
+__all__ = ["Subject", "brought", "load"]
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,12 @@ def load(context: Context, name: str) -> Subject:
     CandlingError
         If the model cannot be read, does not fit its classes, or answers NaN.
     """
-    from candling.models import downloaded, import_model, load_model, model_digest, read_spec
+    from candling.models import load_model, model_digest, read_spec
 
-    source = context.params.source()
     with tempfile.TemporaryDirectory(prefix="candling-") as folder:
-        made = Path(folder) / "model"
-        if source.source == "mlflow":
-            source = downloaded(source, download_model(source.name, context.root, Path(folder) / "mlflow"))
         # Imported every time: what a source names (shards, a hub's revision, a factory's imports) is known
         # only then, and a key made of less would find old models.
-        import_model(source, made, root=context.root)
+        made = _imported(context, Path(folder))
         digest = model_digest(made)
 
         def compute(out: Path, tick: Tick) -> None:
@@ -61,10 +60,35 @@ def load(context: Context, name: str) -> Subject:
             shutil.copytree(made, out / "model")
 
         stored = run_step(context, "load model", name, {"model": digest}, compute, module=__name__)
-        model = load_model(made, root=context.root) if source.source == "http" else None
+        behind = context.params.source().source == "http"
+        model = load_model(made, root=context.root) if behind else None
         answers = "" if model is None else _answers(model)
     out = stored.path / "model"
     return Subject(name, out, digest, answers, read_spec(out).notes)
+
+
+@contextmanager
+def brought(context: Context) -> Iterator[Classifier | None]:
+    """The model that params name, for a look at it before the audit; None where it cannot be loaded."""
+    from candling.models import load_model
+
+    with tempfile.TemporaryDirectory(prefix="candling-") as folder:
+        try:
+            model: Classifier | None = load_model(_imported(context, Path(folder)), root=context.root)
+        except CandlingError:
+            model = None
+        yield model
+
+
+def _imported(context: Context, folder: Path) -> Path:
+    """The model that params name, in candling's own form within `folder`."""
+    from candling.models import downloaded, import_model
+
+    source, made = context.params.source(), folder / "model"
+    if source.source == "mlflow":
+        source = downloaded(source, download_model(source.name, context.root, folder / "mlflow"))
+    import_model(source, made, root=context.root)
+    return made
 
 
 def _answers(model: Classifier) -> str:

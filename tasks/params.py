@@ -169,6 +169,25 @@ class PrototypeParams(Section):
     steps: Count | None = None
 
 
+class ChannelParams(Section):
+    """The `strongest` channels of each of `layers`, which are dotted paths of modules, drawn `seeds` times.
+
+    `pictures` are those of the eval split beside each. How they are drawn is as under `prototypes`.
+    """
+
+    layers: Annotated[tuple[str, ...], Field(min_length=1)]
+    strongest: Count = 6
+    pictures: Count = 4
+    seeds: Count = 1
+
+    @model_validator(mode="after")
+    def _each_once(self) -> ChannelParams:
+        for layer in self.layers:
+            if self.layers.count(layer) > 1:
+                raise ValueError(f"layers: {layer!r} is named twice")
+        return self
+
+
 class IsolationParams(Section):
     """Windows are in pixels; by default as in `candling.vision.isolation.window_size`."""
 
@@ -213,6 +232,7 @@ class Params(Section):
     train: TrainParams | None = None
     retrain: RetrainParams | None = None
     prototypes: PrototypeParams = PrototypeParams()
+    channels: ChannelParams | None = None
     isolation: IsolationParams = IsolationParams()
     expects: dict[str, tuple[str, ...]] = {}
     counterfactuals: CounterfactualParams = CounterfactualParams()

@@ -18,18 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from PIL import Image
 
 from candling.data import Samples, import_pictures, read_source, read_split, split_digest
 from candling.data.samples import inside
 from candling.errors import DataError
-from candling.models import Classifier, load_model, save_model
+from candling.models import Classifier, evaluating, load_model, save_model
+from candling.vision.climbing import parameterise, sizes
 from candling.vision.training import Schedule
 from tasks import counting
-from tasks.calibration import Rates, time_import, time_model, time_training
+from tasks.calibration import Rates, flat_prior, time_import, time_model, time_training
 from tasks.compute_entanglement import compute_matrix
 from tasks.context import Context, Listener, listener, read_measurements
-from tasks.counting import Count, Sight
+from tasks.counting import Count, Growth, Sight
 from tasks.generate_prototypes import generate, prototype_settings
 from tasks.import_data import import_data
 from tasks.isolate_features import isolate_eval_set
@@ -44,6 +46,7 @@ from tasks.stand_ins import read_stand_ins, stand_ins
 from tasks.store import JSON, Store, Stored
 from tasks.test_counterfactuals import test_background
 from tasks.test_robustness import test_corruptions
+from tasks.visualize_channels import counts_of_channels, visualize
 
 __all__ = ["Disk", "Plan", "Step", "finished_after", "main", "plan"]
 
@@ -200,8 +203,26 @@ def _look(context: Context, subject: Subject, model: Classifier) -> _Data:
                 notes[f"data.{role}"] = " ".join(report.sentences())
                 splits[role] = read_split(folder, name, classes)
         audited = (dataset or _as_imported(context, subject, folder)).audited
-    sight = Sight(context.params, model.spec, model.differentiable, audited, splits, _size(context, model))
+    sight = Sight(
+        context.params, model.spec, model.differentiable, audited, splits, _size(context, model),
+        counts_of_channels(model, context.params), _growth(context, model),
+    )  # fmt: skip
     return _Data(dataset, sight, {role: sources[role] for role in imported}, imported, notes)
+
+
+def _growth(context: Context, model: Classifier) -> Growth:
+    """Through which sizes pictures will grow, found as the climb finds it."""
+    if not model.differentiable:
+        return Growth()
+    settings, size = prototype_settings(context.params.prototypes), _size(context, model)
+    asked: list[int] = []
+    handle = model.register_forward_pre_hook(lambda module, inputs: asked.append(len(inputs[0])))
+    try:
+        with evaluating(model):
+            stages = sizes(model, parameterise(flat_prior(size), settings), settings, torch.device("cpu"))
+    finally:
+        handle.remove()
+    return Growth(stages, sum(asked))
 
 
 def _as_imported(context: Context, subject: Subject, folder: Path) -> Dataset:
@@ -240,6 +261,7 @@ def _size(context: Context, model: Classifier) -> tuple[int, int]:
 _LOOKS: tuple[tuple[Any, Callable[[Sight], Count], tuple[Any, ...]], ...] = (
     # As `flows.audit` submits them: the step, what it asks of the model, and whose results it waits for.
     (generate, counting.prototypes, ()),
+    (visualize, counting.channels, ()),
     (compute_matrix, counting.entanglement, (generate,)),
     (isolate_eval_set, counting.isolation, ()),
     (test_background, counting.counterfactuals, ()),
@@ -294,6 +316,8 @@ def _examination(
     """The steps for one subject; `subject` is None where it is not in the store."""
     results: dict[str, Stored | None] = {}
     for task, count_of, needs in _LOOKS:
+        if task is visualize and sight.params.channels is None:
+            continue
         inputs = [results[need.name] for need in needs]
         known = looking is not None and subject is not None and None not in inputs
         stored = _ask(task, looking, subject, *inputs) if known else None
@@ -378,7 +402,8 @@ def _timed(
             took = step.pictures * each[step.subject].seconds
         else:
             rate = rates[draft.scratch]
-            took = rate.load + count.forward * rate.forward + count.backward * rate.backward
+            took = rate.load + count.forward * rate.forward
+            took += (count.backward - count.saved) * rate.backward
             took += count.trained * training
             took += count.blurred * rate.blurring + count.corrupted * rate.corrupting
         steps.append(replace(step, seconds=took))
@@ -426,7 +451,7 @@ def plan(context: Context, progress: Listener, *, seconds: float) -> Plan:
     Raises
     ------
     CandlingError
-        If the model or the data cannot be used.
+        If the model, the data or the layers that params name cannot be used.
     """
     token, began = listener.set(progress), time.perf_counter()
     try:

@@ -205,6 +205,34 @@ _TYPES = (
         "bootstrap over seeds",
     ),
     MeasurementType(
+        "prototype.trust",
+        "Trust in the class's prototypes",
+        "mean over seeds of (u · a · p · t)^(1 / how many of these were measured): u the probability of the "
+        "class over chance, max(0, (P - chance) / (1 - chance)), under the unseen transform that lowers it "
+        "most, a prototype.agreement, p prototype.path_similarity, t the probability over chance in a second "
+        "model; chance is 1 / classes, 1/2 for sigmoids",
+        *_PROPORTION, "higher",
+        "0 says no more than chance, and no part makes up for it; bootstrap over seeds",
+    ),
+    MeasurementType(
+        "prototype.agreement",
+        "Seeds of the class agree",
+        "mean over seeds of max(0, (s - o) / (1 - o)), s the mean cosine with the class's other seeds, "
+        "o that with prototypes of other classes",
+        *_PROPORTION, "higher",
+        "of penultimate features centred on the mean over classes; bootstrap over seeds",
+    ),
+    MeasurementType(
+        "prototype.path_similarity",
+        "Layers work on the prototype as on natural pictures of the class",
+        "mean over seeds and layers of exp(-max(0, (c - s) / sd)), s the mean rank correlation of its "
+        "activations with those of natural pictures of the class, c and sd the mean and standard deviation "
+        "of theirs with each other",
+        *_PROPORTION, "higher",
+        "after Geirhos et al. 2023 (arXiv 2306.04719) and Prototype Generation (arXiv 2309.17144); 0 where "
+        "no layer tells natural pictures of the classes apart; bootstrap over seeds",
+    ),
+    MeasurementType(
         "prototype.object_similarity",
         "Prototype resembles the object rather than its background",
         "median over prototypes of [mean cos(f(p), f(object on background)) "
@@ -218,7 +246,8 @@ _TYPES = (
     MeasurementType(
         "entanglement.directed",
         "Class c's prototype also excites class k",
-        "e(c→k) = z_k(p_c) / z_c(p_c), z the centred logit in standard deviations over the eval set",
+        "e(c→k) = z_k(p_c) / z_c(p_c), z the centred logit in standard deviations over the eval set, "
+        "of prototypes with z_c(p_c) ≥ 1",
         "ratio",
         -_INF,
         _INF,

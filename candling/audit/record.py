@@ -110,7 +110,7 @@ class Artifact(Frozen):
 
     path: str
     sha256: str
-    section: Literal["prototypes", "entanglement", "isolation", "counterfactuals", "groups"]
+    section: Literal["prototypes", "channels", "entanglement", "isolation", "counterfactuals", "groups"]
     caption: str = ""
     scope: Scope = {}
     values: dict[str, Number] = {}

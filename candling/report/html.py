@@ -42,6 +42,7 @@ _DENSE = 5  # with more columns than this the names above them are turned
 _PAIRS_LISTED = 40
 _CONFUSIONS_LISTED = 10
 _ROWS_OPEN = 12  # of classes or slices; the others are folded away
+_CHANNELS_OPEN = 4  # of each layer, the strongest
 _PROTOTYPES_OPEN = 4  # the first of each class in the record's order: nothing is picked
 _IMAGES_OPEN = 2  # of each group
 _UNGROUPED_OPEN = 6
@@ -219,6 +220,25 @@ class _IsolationGroup:
     name: str
     shown: tuple[_Specimen, ...]
     folded: tuple[_Specimen, ...]
+
+
+@dataclass(frozen=True)
+class _Channel:
+    """One channel: what is known of it, its optimised pictures, and the eval images that excite it most."""
+
+    name: str
+    facts: tuple[tuple[str, float], ...]
+    optimised: tuple[_Picture, ...]
+    images: tuple[_Picture, ...]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One layer: for each subject its channels, those in view and those folded away."""
+
+    name: str
+    shown: tuple[tuple[_Channel, ...], ...]
+    folded: tuple[tuple[_Channel, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -588,7 +608,10 @@ def _galleries(subjects: Sequence[_Subject]) -> list[_Gallery]:
             what = f"prototype of {_scope_line(artifact.scope)}"
             pictures = found.setdefault(name, {}).setdefault(subject.index, [])
             rank = max(0, len(pictures) + 1 - _PROTOTYPES_OPEN)
-            pictures.append(_picture(artifact, subject, what, rank))
+            picture = _picture(artifact, subject, what, rank)
+            # What to make of a picture comes before what it was made of.
+            picture.values = tuple(sorted(picture.values, key=lambda pair: pair[0] != "trust"))
+            pictures.append(picture)
     return [
         _Gallery(
             name,
@@ -597,6 +620,40 @@ def _galleries(subjects: Sequence[_Subject]) -> list[_Gallery]:
         )
         for name, by in found.items()
     ]
+
+
+def _layers(subjects: Sequence[_Subject]) -> list[_Layer]:
+    """Channels by layer, each subject's in the record's order: its strongest first."""
+    found: dict[str, dict[int, dict[str, list[Artifact]]]] = {}
+    for subject in subjects:
+        for artifact in _artifacts(subject, "channels"):
+            layer, channel = (artifact.scope.get(key, "") for key in ("layer", "channel"))
+            by_channel = found.setdefault(layer, {}).setdefault(subject.index, {})
+            by_channel.setdefault(channel, []).append(artifact)
+    layers = []
+    for name, by in found.items():
+        rows = [
+            tuple(_channel(s, name, *one, rank) for rank, one in enumerate(by.get(s.index, {}).items()))
+            for s in subjects
+        ]
+        shown = tuple(row[:_CHANNELS_OPEN] for row in rows)
+        layers.append(_Layer(name, shown, tuple(row[_CHANNELS_OPEN:] for row in rows)))
+    return layers
+
+
+def _channel(subject: _Subject, layer: str, name: str, artifacts: Sequence[Artifact], rank: int) -> _Channel:
+    facts: dict[str, float] = {}
+    optimised: list[_Picture] = []
+    images: list[_Picture] = []
+    for artifact in artifacts:
+        made = artifact.scope.get("view") == "optimised"
+        what = f"channel {name} of {layer}, {'optimised' if made else 'an image that excites it'}"
+        picture = _picture(artifact, subject, what, max(0, rank + 1 - _CHANNELS_OPEN))
+        (optimised if made else images).append(picture)
+        if made:  # of the picture is its activation, and all else of the channel
+            facts |= {key: value for key, value in picture.values if key != "activation"}
+            picture.values = tuple(pair for pair in picture.values if pair[0] == "activation")
+    return _Channel(name, tuple(facts.items()), tuple(optimised), tuple(images))
 
 
 def _isolation(subjects: Sequence[_Subject]) -> list[_IsolationGroup]:
@@ -674,10 +731,12 @@ def _all_pictures(part: object) -> Iterator[_Picture]:
     elif isinstance(part, list | tuple):
         for value in part:
             yield from _all_pictures(value)
-    elif isinstance(part, _Gallery | _IsolationGroup):
+    elif isinstance(part, _Gallery | _IsolationGroup | _Layer):
         yield from _all_pictures((part.shown, part.folded))
     elif isinstance(part, _Specimen):
         yield from _all_pictures((part.original, part.targets))
+    elif isinstance(part, _Channel):
+        yield from _all_pictures((part.optimised, part.images))
 
 
 # -- Accuracy ------------------------------------------------------------------------------------
@@ -933,7 +992,15 @@ _INTROS = {
     "prototypes": (
         "A prototype is a picture grown step by step until the model is as sure of a class as it "
         "can be: the model's own drawing of it. Look for the thing that the class is named after. "
-        "Where only its usual surroundings appear, the model may have learned those instead."
+        "Where only its usual surroundings appear, the model may have learned those instead. Trust says "
+        "which pictures to believe: 0 is no more than chance, 1 the best there can be."
+    ),
+    "channels": (
+        "A layer sees a picture as many maps, its channels. Shown are those that the model's decisions rest "
+        "on most, with the evidence that each carries over that of the layer's average channel: first a "
+        "picture optimised to excite the channel, then the images of the eval set that excite it most, each "
+        "with the activation that it reaches. Where both show the same thing, that is what the channel looks "
+        "for."
     ),
     "entanglement": (
         "Each row takes the prototypes of one class and asks how strongly they also excite every "
@@ -1025,7 +1092,7 @@ def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
     """All sections after the verdict, in the order of the story; empty ones are left out."""
     findings: list[tuple[_Subject, tuple[Finding, ...]]]
     findings = [(s, s.record.findings) for s in subjects if s.record.findings]
-    isolation = _isolation(subjects)
+    isolation, galleries, layers = _isolation(subjects), _galleries(subjects), _layers(subjects)
     bodies: list[tuple[str, str, dict[str, Any]]] = [
         ("rules", "Rules", {"rules": _rule_rows(subjects)}),
         ("accuracy", "Accuracy", _accuracy(subjects)),
@@ -1033,7 +1100,17 @@ def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
         (
             "prototypes",
             "Prototypes",
-            {"galleries": _galleries(subjects), "rows": _rows(subjects, _starts("prototype."))},
+            {
+                "galleries": galleries,
+                "rows": _rows(subjects, _starts("prototype.")),
+                # What trust is made of is nothing to say where nothing is trusted.
+                "trust": _notes(subjects, "prototypes.trust") if galleries else [],
+            },
+        ),
+        (
+            "channels",
+            "Channels",
+            {"layers": layers, "chosen": _notes(subjects, "channels.strongest") if layers else []},
         ),
         (
             "entanglement",

@@ -23,15 +23,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from candling.errors import DataError, ModelError
-from candling.models import Classifier, batch_size, evaluating, layers, logits, probabilities
+from candling.models import Classifier, batch_size, evaluating, input_shape, layers, logits, probabilities
 from candling.models.heads import probes
 from candling.models.reading import recording
 
-__all__ = ["PathSimilarity", "Trust", "agreement", "judge", "path_layers", "path_similarity", "transfer"]
+__all__ = [
+    "FEWEST",
+    "PathSimilarity",
+    "Trust",
+    "agreement",
+    "judge",
+    "path_layers",
+    "path_pictures",
+    "path_similarity",
+    "transfer",
+]
+
+FEWEST = 3  # natural pictures of a class that path similarity needs, so that there is a spread
 
 _UNITS = 4096  # of a layer's outputs that are ranked
 _PANEL = 200  # natural pictures, about, that floor and ceiling are measured on
-_FEWEST = 3  # natural pictures of a class, so that there is a spread
 _CLEAR = 3.0  # standard errors by which the ceiling must lie above the floor
 
 
@@ -194,7 +205,9 @@ def transfer(second: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
     return found.gather(1, classes.cpu()[:, None])[:, 0]
 
 
-def path_layers(model: nn.Module, image_size: tuple[int, int], count: int = 8) -> tuple[str, ...]:
+def path_layers(
+    model: nn.Module, image_size: tuple[int, int], count: int = 8, *, channels: int | None = None
+) -> tuple[str, ...]:
     """Up to `count` layers spread over the depth, in the order in which they run.
 
     Outputs of blocks (modules made of others), since they come after normalisation and nonlinearity; where
@@ -203,26 +216,56 @@ def path_layers(model: nn.Module, image_size: tuple[int, int], count: int = 8) -
     """
     network = model.network if isinstance(model, Classifier) else model
     blocks, single = [], []
-    for layer in layers(model, image_size):
+    for layer in layers(model, image_size, channels):
         if layer.output_shape is None or len(layer.output_shape) < 2 or not layer.parameters:
             continue
         if next(network.get_submodule(layer.name).children(), None) is not None:
             blocks.append(layer.name)
         elif "Norm" not in layer.kind:
             single.append(layer.name)
+    with torch.inference_mode(), evaluating(model), recording(model, blocks + single) as seen:
+        # Noise: mid grey may be normalised to zero, of which every layer makes zero.
+        model(probes(image_size, input_shape(model, image_size, channels)[0])[:1].to(_device(model)))
+    ran: list[str] = []
     for names in (blocks, blocks + single):
-        with torch.inference_mode(), evaluating(model), recording(model, names) as seen:
-            # Noise: mid grey may be normalised to zero, of which every layer makes zero.
-            model(probes(image_size)[:1].to(_device(model)))
-        ran: list[str] = []
-        for name, output in seen.items():
+        ran = []
+        for name in (one for one in seen if one in names):
             # A container returns what its last module returned.
-            if not ran or seen[ran[-1]].shape != output.shape or not torch.equal(seen[ran[-1]], output):
+            if not ran or not torch.equal(seen[ran[-1]], seen[name]):
                 ran.append(name)
         if len(ran) >= 4:
             break
     spread = torch.linspace(0, len(ran) - 1, min(count, len(ran))).round().long()
     return tuple(ran[i] for i in spread)
+
+
+def path_pictures(
+    classes: Tensor, labels: Tensor, pictures_per_class: int = 20
+) -> tuple[Tensor, dict[int, Tensor]]:
+    """Rows of the natural pictures that `path_similarity` looks at.
+
+    Parameters
+    ----------
+    classes, labels
+        Those of prototypes and of natural pictures, as for `path_similarity`.
+
+    Returns
+    -------
+    Tensor, dict
+        The panel, int64 (P,), on which floor and ceiling are measured, and for each class of prototypes that
+        has enough natural pictures those; nothing where there are not two classes with enough.
+    """
+
+    def drawn(c: int, at_most: int) -> Tensor:
+        return _draw((labels == c).nonzero()[:, 0], at_most, c)
+
+    known = [c for c in labels.unique().tolist() if int((labels == c).sum()) >= FEWEST]
+    if len(known) < 2:
+        return torch.empty(0, dtype=torch.long), {}
+    some = _draw(torch.tensor(known), _PANEL // FEWEST, len(known)).tolist()
+    each = min(pictures_per_class, max(FEWEST, _PANEL // len(some)))
+    panel = torch.cat([drawn(c, each) for c in some])
+    return panel, {c: drawn(c, pictures_per_class) for c in sorted(set(classes.tolist()) & set(known))}
 
 
 def path_similarity(
@@ -264,7 +307,7 @@ def path_similarity(
     model
         Left as it was found.
     prototypes
-        Float (R, C, H, W) in [0, 1].
+        (R, C, H, W), uint8 or float in [0, 1].
     classes
         (R,) the class of each.
     pictures
@@ -291,34 +334,29 @@ def path_similarity(
             f"pictures of {tuple(pictures.shape[1:])}; bring the pictures to the size of the prototypes"
         )
     classes, labels = classes.cpu(), labels.cpu()
-    height, width = prototypes.shape[2:]
-    names = path_layers(model, (height, width)) if layers is None else tuple(layers)
+    planes, height, width = prototypes.shape[1:]
+    found = path_layers(model, (height, width), channels=planes) if layers is None else layers
+    names = tuple(found)
     count = len(names)
     similarity = torch.full((len(prototypes), count), torch.nan)
-    known = [c for c in labels.unique().tolist() if int((labels == c).sum()) >= _FEWEST]
+    panel, own_pictures = path_pictures(classes, labels, pictures_per_class)
     likeness = similarity.clone()
-    if not count or len(known) < 2:
+    if not count or not len(panel):
         unknown = torch.full((count,), torch.nan)
         return PathSimilarity(
             names, unknown, unknown, torch.zeros(count, dtype=torch.bool), similarity, likeness,
             torch.full((len(prototypes),), torch.nan),
-            f"there are not two classes with {_FEWEST} natural pictures each" if count else
+            f"there are not two classes with {FEWEST} natural pictures each" if count else
             "the model has no layer whose output has places",
         )  # fmt: skip
 
-    def drawn(c: int, at_most: int) -> Tensor:
-        return _draw((labels == c).nonzero()[:, 0], at_most, c)
-
-    some = _draw(torch.tensor(known), _PANEL // _FEWEST, len(known)).tolist()
-    each = min(pictures_per_class, max(_FEWEST, _PANEL // len(some)))
-    panel = torch.cat([drawn(c, each) for c in some])
     below, above = _floor_and_ceiling(_ranked(model, pictures[panel], names), labels[panel])
     gap = above - below
     speaks = _clearly_positive(gap[:, 1:])
     if not (speaks & _clearly_positive(gap[:, 1:] - gap[:, :1])).any():
         speaks = torch.zeros_like(speaks)
-    for c in sorted(set(classes.tolist()) & set(known)):
-        natural = _ranked(model, pictures[drawn(c, pictures_per_class)], names)[1:]
+    for c, kept in own_pictures.items():
+        natural = _ranked(model, pictures[kept], names)[1:]
         rows = _ranked(model, prototypes[classes == c], names)[1:]
         pairs = zip(rows, natural, strict=True)
         similarity[classes == c] = torch.stack([row @ one.mean(0) for row, one in pairs], 1)
@@ -334,7 +372,7 @@ def path_similarity(
         reason = "no layer tells natural pictures of the classes apart more than their pixels do"
     elif not judged.all():
         count = int((~judged).sum())
-        reason = f"{count} prototypes are of classes with fewer than {_FEWEST} natural pictures"
+        reason = f"{count} prototypes are of classes with fewer than {FEWEST} natural pictures"
     return PathSimilarity(names, floor, ceiling, speaks, values, likeness, score, reason)
 
 

@@ -170,6 +170,13 @@ CASES = {
     "no weights": Case(
         remove("models/small/before/model.safetensors"), ("models/small/before", "no model.safetensors")
     ),
+    "no such layer": Case(
+        edit("seed: 0", "seed: 0\nchannels: {layers: [stem, stages.6]}"),
+        ("channels: layers: the model has no layer 'stages.6'", "the nearest", "'stages.0'"),
+    ),
+    "a layer named twice": Case(
+        edit("seed: 0", "seed: 0\nchannels: {layers: [stem, stem]}"), ("layers: 'stem' is named twice",)
+    ),
     "MLflow unreachable": Case(lambda root: None, ("MLflow does not answer at",), "MLFLOW_TRACKING_URI"),
     "Prefect unreachable": Case(lambda root: None, ("Prefect does not answer at",), "PREFECT_API_URL"),
     "reports cannot be written": Case(occupy("reports"), ("reports/small: cannot be written",)),

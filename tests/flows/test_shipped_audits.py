@@ -48,7 +48,10 @@ SECTIONS: dict[str, tuple[bool, set[str]]] = {
     "calibration": (True, {"calibration.bin_accuracy", "calibration.bin_confidence"}),
     "calibration error": (False, {"calibration.error", "calibration.overconfidence"}),
     "confusions": (False, {"confusion.rate", "confusion.strongest_pair"}),
-    "prototypes": (True, {"prototype.probability_unseen_transforms"}),
+    "prototypes": (
+        True,
+        {"prototype.probability_unseen_transforms", "prototype.agreement", "prototype.trust"},
+    ),
     "entanglement": (True, {"entanglement.directed", "entanglement.strongest_pair"}),
     "isolation": (
         True,
@@ -135,7 +138,7 @@ def test_mobilenet_on_imagenet_classes(tmp_path: Path) -> None:
     assert record.errors == ()
     assert all(map(math.isfinite, floats(json.loads((folder / "model" / "record.json").read_text()))))
     check_measurements(record)
-    assert {artifact.section for artifact in record.artifacts} == {"prototypes", "isolation"}
+    assert {artifact.section for artifact in record.artifacts} == {"prototypes", "channels", "isolation"}
     assert all((folder / "model" / artifact.path).is_file() for artifact in record.artifacts)
     assert record.digests.keys() >= {"model", "data.eval"}
     page = (folder / "report.html").read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from candling.audit.record import read_record
-from tasks.params import ModelParams, SourceParams
+from tasks.params import ChannelParams, ModelParams, PrototypeParams, SourceParams
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "your-model.md"
@@ -44,7 +44,8 @@ def blocks() -> list[Block]:
 
 def test_the_page_names_every_key() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    for name in (*ModelParams.model_fields, *SourceParams.model_fields):
+    sections = (ModelParams, SourceParams, PrototypeParams, ChannelParams)
+    for name in (name for section in sections for name in section.model_fields):
         assert f"| `{name}`" in text or f", `{name}` |" in text, name
     source = ModelParams.model_fields["source"].annotation
     formats = SourceParams.model_fields["format"].annotation

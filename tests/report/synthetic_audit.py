@@ -312,6 +312,8 @@ def own_measurements(*, seed: int = 0, images: int = 26) -> list[Measurement]:
         found.append(
             share("prototype.probability_unseen_transforms", 0.5 + number / 20, 4, **{"class": name})
         )
+        found.append(share("prototype.trust", 0.4 + number / 20, 4, **{"class": name}))
+        found.append(share("prototype.agreement", 0.35 + number / 20, 4, **{"class": name}))
     for column, value, accuracy in (
         ("object", "small", 0.5),
         ("object", "large", 0.75),
@@ -372,7 +374,7 @@ def own_pictures(folder: Path, *, side: int, images: int = 26) -> list[Artifact]
                     section="prototypes",
                     caption=f"prototype of {name}, seed {seed}",
                     scope={"class": name, "seed": str(seed)},
-                    values={"probability": 0.91 - seed / 100},
+                    values={"probability": 0.91 - seed / 100, "agreement": 0.52, "trust": 0.66 - seed / 50},
                 )
             )
     for number in range(images):
@@ -407,6 +409,47 @@ def own_pictures(folder: Path, *, side: int, images: int = 26) -> list[Artifact]
     return found
 
 
+OWN_LAYERS = ("features.14", "features.18")
+
+
+def channel_pictures(folder: Path, *, side: int, channels: int = 6, images: int = 4) -> list[Artifact]:
+    """Of two layers some channels, each with an optimised picture and the images that excite it."""
+    found = []
+    for place, layer in enumerate(OWN_LAYERS):
+        for channel in range(channels):
+            number = 137 * channel + place
+            scope = {"layer": layer, "channel": str(number)}
+            found.append(
+                artifact(
+                    folder,
+                    f"channels/{place}-{number}.png",
+                    grown(number, tank=False, subject="own").resize((side, side)),
+                    section="channels",
+                    caption="optimised",
+                    scope={**scope, "view": "optimised", "seed": "0"},
+                    values={
+                        "activation": 4.25 - channel / 8,
+                        "evidence_over_average": 6.2 / (channel + 1),
+                        "usual_activation": 0.21,
+                    },
+                )
+            )
+            for row in range(images):
+                name = OWN_CLASSES[(channel + row // 2) % 9]
+                found.append(
+                    artifact(
+                        folder,
+                        f"channels/{place}-{number}-{row}.png",
+                        speckled(100 + channel + row, side),
+                        section="channels",
+                        caption=name,
+                        scope={**scope, "view": "eval", "image": f"{channel + row:05d}", "class": name},
+                        values={"activation": 1.5 - row / 16},
+                    )
+                )
+    return found
+
+
 def own(folder: Path, *, side: int = 16, images: int = 26, **changes: Any) -> AuditRecord:
     """The record of an audit of somebody's own model: one subject, called `model`."""
     fields: dict[str, Any] = {
@@ -414,9 +457,13 @@ def own(folder: Path, *, side: int = 16, images: int = 26, **changes: Any) -> Au
         "title": "MobileNetV2 on photographs of nine of its classes",
         "classes": OWN_CLASSES,
         "measurements": tuple(own_measurements(images=images)),
-        "artifacts": tuple(own_pictures(folder, side=side)),
+        "artifacts": (*own_pictures(folder, side=side), *channel_pictures(folder, side=side)),
         "notes": {
             "isolation.fill": "Hidden windows were replaced by a blur of the image itself.",
+            "prototypes.trust": "geometric mean of the probability under unseen transforms, over chance, "
+            "and the agreement over seeds",
+            "channels.strongest": "of each layer the 6 channels that carry most of the evidence for the "
+            "classes predicted for 26 eval pictures",
             **{f"left_out.{key}": value for key, value in OWN_LEFT_OUT.items()},
             **{f"data.{key}": value for key, value in OWN_DATA.items()},
         },
@@ -581,8 +628,24 @@ def hostile(folder: Path) -> Audited:
                 caption=SCRIPT,
                 scope={"image": BREAKOUT, "class": SCRIPT, "group": BREAKOUT},
             ),
+            artifact(
+                folder,
+                "d.png",
+                swatch,
+                section="channels",
+                caption=BREAKOUT,
+                scope={"layer": SCRIPT, "channel": BREAKOUT, "view": "optimised"},
+                values={BREAKOUT: 1.0},
+            ),
+            artifact(folder, "e.png", swatch, section="channels", caption=SCRIPT, scope={"layer": BREAKOUT}),
         ),
-        notes={"isolation.fill": SCRIPT, f"left_out.{SCRIPT}": BREAKOUT, f"data.{BREAKOUT}": SCRIPT},
+        notes={
+            "isolation.fill": SCRIPT,
+            "channels.strongest": BREAKOUT,
+            "prototypes.trust": SCRIPT,
+            f"left_out.{SCRIPT}": BREAKOUT,
+            f"data.{BREAKOUT}": SCRIPT,
+        },
         policy=Policy(rules=(Rule(measurement="accuracy.overall", at_least=0.5, why=SCRIPT, scope=name),)),
         environment={BREAKOUT: SCRIPT},
     )

@@ -332,8 +332,8 @@ def without(record: AuditRecord, *dropped: str) -> AuditRecord:
 
 
 WHOLE = [
-    "verdict", "rules", "accuracy", "robustness", "prototypes", "entanglement", "isolation", "left_out",
-    "facts", "glossary",
+    "verdict", "rules", "accuracy", "robustness", "prototypes", "channels", "entanglement", "isolation",
+    "left_out", "facts", "glossary",
 ]  # fmt: skip
 
 
@@ -345,6 +345,8 @@ WHOLE = [
         (("isolation.",), ()),
         (("prototype",), ("prototypes",)),
         (("prototypes",), ()),
+        (("channels",), ("channels",)),
+        (("channels.",), ()),
         (("entanglement",), ("entanglement",)),
         (("entanglement.directed",), ()),
         (("entanglement.strongest_pair",), ()),
@@ -361,7 +363,10 @@ WHOLE = [
         (("robustness.mean", "robustness.worst"), ()),
         (("left_out",), ("left_out",)),
         (("data",), ()),
-        (("",), ("accuracy", "robustness", "prototypes", "entanglement", "isolation", "left_out")),
+        (
+            ("",),
+            ("accuracy", "robustness", "prototypes", "channels", "entanglement", "isolation", "left_out"),
+        ),
     ],
 )
 def test_what_is_absent_leaves_no_empty_heading(
@@ -508,8 +513,50 @@ def test_an_original_is_embedded_once_whatever_is_isolated_in_it(
     own: synthetic.Audited, own_page: Page
 ) -> None:
     sources = [image["src"] for image in own_page.all("img")]
-    assert len(sources) == len(own[0].artifacts) == 9 * 4 + 26 * 3
+    assert len(sources) == len(own[0].artifacts) == 9 * 4 + 26 * 3 + 2 * 6 * 5
     assert "20 more" in own_page.words
+
+
+def test_trust_stands_first_under_each_prototype(own: synthetic.Audited, own_page: Page) -> None:
+    gallery = part(own_page, "trust geometric mean of", "Channels A layer sees")
+    captions = re.findall(r"seed \d(trust)0\.\d{3}(probability)0\.\d{3}agreement0\.\d{3}", gallery)
+    assert set(captions) == {("trust", "probability")}
+    assert len(captions) == 9 * 4
+    assert "0 is no more than chance" in own_page.words
+
+
+def test_channels_are_shown_beside_their_images(own: synthetic.Audited, own_page: Page) -> None:
+    shown = part(own_page, "Channels A layer sees", "Entanglement Each row")
+    assert "shown of each layer the 6 channels that carry most of the evidence" in shown
+    first, second = (shown.index(f"layer {name}") for name in synthetic.OWN_LAYERS)
+    assert first < second
+    of_first = shown[first:second]
+    # Four in view and two folded away, each optimised before its images.
+    assert "2 more of features.14" in of_first
+    channels = re.split(r"channel (?=\d+ evidence)", of_first)[1:]
+    assert [int(one.split()[0]) for one in channels] == [137 * number for number in range(6)]
+    for one in channels:
+        assert re.match(
+            r"\d+ evidence over average \d\.\d{3} usual activation 0\.210 optimisedactivation\d\.\d{3} ", one
+        )
+        assert one.count("activation") == 1 + 5
+    alternatives = {image["alt"] for image in own_page.all("img")}
+    assert "model, channel 137 of features.14, optimised: optimised" in alternatives
+    assert "model, channel 137 of features.14, an image that excites it: zebra" in alternatives
+
+
+def test_subjects_have_channels_of_their_own(tmp_path: Path) -> None:
+    records = []
+    for number, name in enumerate(("one", "other", "third")):
+        pictures = synthetic.channel_pictures(tmp_path / name, side=8, channels=number, images=1)
+        records.append((bare(subject=name, artifacts=tuple(pictures)), tmp_path / name))
+    html = render([(r, folder, judge(r)) for r, folder in records], title="Three")
+    for layer in synthetic.OWN_LAYERS:
+        for number, name in enumerate(("one", "other", "third")):
+            start = html.index(f'aria-label="{name}, channels of {layer}"')
+            section = html[start : html.index("</section>", start)]
+            assert section.count("<img") == 2 * number
+            assert ("no channel recorded" in section) == (number == 0)
 
 
 def noise(folder: Path, path: str, bytes_: int, **fields: object) -> synthetic.Artifact:

@@ -21,20 +21,23 @@ import candling.models
 from candling.data import DataSource, read_source
 from candling.errors import DataError, ParamsError
 from candling.models import Classifier, ModelSpec, build_model, load_model, save_model
+from tasks import counting
 from tasks import retrain as retrain_module
 from tasks.calibration import time_import
 from tasks.compute_entanglement import compute_matrix
 from tasks.context import Context, read_measurements
+from tasks.counting import Growth
 from tasks.generate_prototypes import generate
 from tasks.import_data import import_data
 from tasks.isolate_features import isolate_eval_set
 from tasks.load_model import load
 from tasks.measure_performance import measure
-from tasks.plan import Plan, Step, finished_after, main, plan
+from tasks.plan import Plan, Step, _look, finished_after, main, plan
 from tasks.retrain import retrain
 from tasks.store import Stored
 from tasks.test_counterfactuals import test_background as counterfactuals_step
 from tasks.test_robustness import test_corruptions as robustness_step
+from tasks.visualize_channels import visualize
 
 CLASSES = ("cat", "dog", "egg")
 SIZE = (20, 24)
@@ -80,8 +83,8 @@ def write_mask(file: Path, size: tuple[int, int] = SIZE) -> None:
     Image.fromarray(mask).save(file)
 
 
-def write_model(root: Path, **fields: Any) -> None:
-    spec = ModelSpec("residual_cnn", CLASSES, SIZE, arguments={"widths": [3, 4]}, **fields)
+def write_model(root: Path, size: tuple[int, int] = SIZE, **fields: Any) -> None:
+    spec = ModelSpec("residual_cnn", CLASSES, size, arguments={"widths": [3, 4]}, **fields)
     save_model(build_model(spec), root / "model")
 
 
@@ -92,6 +95,14 @@ def image_folder(root: Path) -> dict[str, Any]:
         picture(row, (30, 34)).save(root / "pictures" / name / f"{row}.png")
     write_model(root)
     return {"data": {"eval": {"location": "pictures"}}}
+
+
+def large_pictures(root: Path) -> dict[str, Any]:
+    """So large that pictures which climb grow."""
+    said = image_folder(root)
+    write_model(root, (144, 160))
+    prototypes = {"parameterisation": "fourier", "seeds": 1, "steps": 10}
+    return {**said, "prototypes": prototypes, "channels": {"layers": ["stem"], "strongest": 1}}
 
 
 def manifest(root: Path) -> dict[str, Any]:
@@ -122,6 +133,12 @@ def manifest_with_clean(root: Path) -> dict[str, Any]:
     return said
 
 
+def manifest_with_channels(root: Path) -> dict[str, Any]:
+    """Of one layer fewer channels than are asked for, and more pictures than there are of a class."""
+    channels = {"layers": ["stages.0", "stem"], "strongest": 4, "pictures": 20, "seeds": 2}
+    return {**manifest(root), "channels": channels}
+
+
 def black_box(root: Path) -> dict[str, Any]:
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper
@@ -141,7 +158,7 @@ def black_box(root: Path) -> dict[str, Any]:
     said = image_folder(root)
     model = {"source": "onnx", "name": "tiny.onnx", "classes": list(CLASSES), "head": "softmax",
              "output": "logits", "image_size": list(SIZE)}  # fmt: skip
-    return {**said, "model": model}
+    return {**said, "model": model, "channels": {"layers": ["stem"]}}
 
 
 def own_form(root: Path, start: str = "before") -> dict[str, Any]:
@@ -193,8 +210,10 @@ def from_scratch(root: Path) -> dict[str, Any]:
 
 AUDITS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "an image folder": image_folder,
+    "large pictures": large_pictures,
     "a manifest with masks, groups and slices": manifest,
     "a manifest with clean pictures": manifest_with_clean,
+    "a manifest and channels": manifest_with_channels,
     "a black box": black_box,
     "all that there can be": own_form,
     "retrained from scratch": from_scratch,
@@ -254,6 +273,8 @@ def really(context: Context, seen: Counter[str]) -> tuple[Passes, dict[str, str]
     for subject in subjects:
         prototypes = run(generate, subject.name, context, subject)
         results += [prototypes, run(compute_matrix, subject.name, context, subject, prototypes)]
+        if context.params.channels is not None:
+            results.append(run(visualize, subject.name, context, subject))
         for task in (isolate_eval_set, counterfactuals_step, measure, robustness_step):
             results.append(run(task, subject.name, context, subject))
     notes: dict[str, str] = {}
@@ -332,6 +353,23 @@ def test_after_a_change_of_settings_only_what_it_reaches_is_planned(tmp_path: Pa
     assert missing == [(subject, "isolate features") for subject in context.params.subjects]
 
 
+def test_steps_on_small_pictures_cost_less(tmp_path: Path) -> None:
+    context = made(tmp_path, "large pictures")
+    first = load.fn(context, "model")
+    model = load_model(first.folder, root=tmp_path)
+    small = _look(context, first, model).sight
+    whole = replace(small, growth=Growth())
+    for count in (counting.prototypes, counting.channels):
+        with_growth, without = count(small), count(whole)
+        assert with_growth.backward == without.backward
+        assert 0 < with_growth.saved < with_growth.backward
+        assert without.saved == 0
+        assert with_growth.forward > without.forward  # the model is asked which sizes it takes
+    stages = small.growth.stages
+    assert sum(steps for _, steps in stages) == 10
+    assert stages[-1][0] == (144, 160)
+
+
 def test_disk_is_about_what_the_store_takes(tmp_path: Path) -> None:
     context = made(tmp_path, "an image folder")
     found = plan(context, Told(), seconds=0)
@@ -377,6 +415,16 @@ def test_rules_that_need_masks_are_refused_before_anything_runs(tmp_path: Path) 
     text = yaml.safe_load(context.file.read_text()) | {"policy": {"rules": [rule]}}
     context.file.write_text(yaml.safe_dump(text))
     with pytest.raises(ParamsError, match="needs masks"):
+        plan(Context.of(tmp_path, context.file), Told(), seconds=0)
+
+
+def test_layers_that_are_not_there_are_told_before_anything_runs(tmp_path: Path) -> None:
+    context = made(tmp_path, "an image folder")
+    text = yaml.safe_load(context.file.read_text()) | {"channels": {"layers": ["stages.0", "stages.o"]}}
+    context.file.write_text(yaml.safe_dump(text))
+    with pytest.raises(
+        ParamsError, match=r"^channels: layers: the model has no layer 'stages\.o'; the nearest"
+    ):
         plan(Context.of(tmp_path, context.file), Told(), seconds=0)
 
 
