@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from candling.data.samples import Label, few, nearest
 from candling.errors import DataError
 
-__all__ = ["LabelMap", "map_labels"]
+__all__ = ["LabelMap", "map_labels", "place_of"]
 
 _INDEX = re.compile(r"-?\d+")
 
@@ -71,6 +71,18 @@ def map_labels(
             )
     unmapped = {label: counts[label] for label, match in found.items() if match is None}
     return LabelMap(mapped, unmapped)
+
+
+def place_of(label: str, classes: Sequence[str]) -> int | None:
+    """The place of the class that a label means, as `map_labels` has it; None if it means none.
+
+    Raises
+    ------
+    DataError
+        If it could mean two.
+    """
+    name = map_labels([label], classes).mapped.get(label)
+    return None if name is None else list(classes).index(name)
 
 
 class _Finder:

@@ -16,6 +16,7 @@ from candling.errors import DataError, ModelError, ParamsError
 from candling.models import Classifier, ModelSource, input_shape, open_model
 from candling.models.reading import nearest
 from candling.vision.climbing import FOURIER, Climb
+from candling.vision.objectives import place_named
 from candling.vision.preflight import class_count
 from candling.vision.priors import Prior, fit_prior, natural_prior
 
@@ -198,17 +199,10 @@ def places(classes: str | int | Iterable[str | int] | None, names: Sequence[str]
 
 
 def _place(asked: str | int, names: Sequence[str], count: int) -> int:
-    """The place of a class; text is its name or, where no class is called so, a number."""
-    if isinstance(asked, str):
-        places = [place for place, name in enumerate(names) if name == asked]
-        if len(places) > 1:
-            raise ParamsError(
-                f"the classes {', '.join(map(str, places))} are all called {asked!r}; give a number"
-            )
-        if places:
-            return places[0]
-        if not (asked.isascii() and asked.isdecimal()):
-            raise ParamsError(f"there is no class {asked!r}; {nearest(asked, names)}")
+    """The place of a class; text is a name of it or, where no class is called so, a number."""
+    number = isinstance(asked, str) and asked.isascii() and asked.isdecimal()
+    if isinstance(asked, str) and (asked in names or not number):
+        return place_named(asked, names)
     try:
         place = int(asked) if isinstance(asked, str) else operator.index(asked)
     except TypeError as error:

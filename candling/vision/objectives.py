@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from candling.errors import ModelError, ParamsError
+from candling.data.labels import place_of
+from candling.errors import DataError, ModelError, ParamsError
 from candling.models.heads import scores
 from candling.models.reading import nearest, recording
 from candling.models.running import answer, evaluating
@@ -42,6 +43,7 @@ __all__ = [
     "margin",
     "neuron",
     "parse",
+    "place_named",
     "probability",
     "region",
     "token",
@@ -692,12 +694,30 @@ def _class(named: str, text: str, classes: Sequence[str]) -> int:
     """The place of a class that is given by its place, its name or its name in quotes."""
     if re.fullmatch(r"\d+", named):
         return int(named)
-    name = named[1:-1] if re.fullmatch('".*"', named) else named
+    try:
+        return place_named(named[1:-1] if re.fullmatch('".*"', named) else named, classes)
+    except ParamsError as error:
+        raise ParamsError(f"objective {text!r}: {error}") from error
+
+
+def place_named(name: str, classes: Sequence[str]) -> int:
+    """The place of the class of a name, of a name written otherwise, or of one of its synonyms.
+
+    Raises
+    ------
+    ParamsError
+        If there is no such class, or several could be meant.
+    """
     places = [place for place, other in enumerate(classes) if other == name]
     if len(places) > 1:
-        numbers = ", ".join(map(str, places))
-        raise ParamsError(f"objective {text!r}: the classes {numbers} are all called {name!r}; give a number")
-    if not places:
+        raise ParamsError(f"the classes {', '.join(map(str, places))} are all called {name!r}; give a number")
+    if places:
+        return places[0]
+    try:
+        found = place_of(name, classes)
+    except DataError as error:
+        raise ParamsError(str(error)) from error
+    if found is None:
         known = nearest(name, classes) if classes else "names of classes are not known here, give a number"
-        raise ParamsError(f"objective {text!r}: there is no class {name!r}; {known}")
-    return places[0]
+        raise ParamsError(f"there is no class {name!r}; {known}")
+    return found

@@ -28,9 +28,10 @@ def equidistant(
     Parameters
     ----------
     model
-        Images (N, C, H, W) in [0, 1] to logits (N, K); left as it was found.
+        Images (N, C, H, W) in [0, 1] to logits (N, K), or dense ones (N, K, h, w), whose mean over places
+        counts; left as it was found.
     classes
-        Two or more of them.
+        Places of two logits or more.
     prior
         Its mean is where the search begins; it also gives size and channels.
     tolerance
@@ -47,7 +48,7 @@ def equidistant(
     Raises
     ------
     ParamsError
-        If there are fewer than two classes.
+        If there are fewer than two classes, or the model has no such class.
     ModelError
         If no such picture was found, or no gradient leads there.
     """
@@ -60,7 +61,10 @@ def equidistant(
     with evaluating(model), torch.enable_grad():
         for _ in range(steps):
             picture.requires_grad_()
-            own = scores(model(picture)).float()[0, chosen]
+            found = scores(model(picture)).float()[0]
+            if not 0 <= chosen[0] <= chosen[-1] < len(found):
+                raise ParamsError(f"the model has {len(found)} classes, 0 to {len(found) - 1}, not {chosen}")
+            own = found.view(len(found), -1).mean(1)[chosen]
             spread = float(own.detach().max() - own.detach().min())
             if spread <= tolerance:
                 return picture.detach()[0]
@@ -75,5 +79,5 @@ def equidistant(
             picture = (picture.detach() - step * slope).clamp(0, 1)
     raise ModelError(
         f"no picture equidistant between {len(chosen)} classes was found in {steps} steps: their logits "
-        f"still differ by {spread:.2g}; allow more steps or a larger tolerance, or name fewer classes"
+        f"still differ by {spread:.2g}; name fewer classes, two at least, or start from noise"
     )

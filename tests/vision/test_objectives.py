@@ -29,6 +29,7 @@ from candling.vision.objectives import (
     margin,
     neuron,
     parse,
+    place_named,
     probability,
     region,
     token,
@@ -267,10 +268,10 @@ def test_what_people_write(text: str, objective: Objective) -> None:
     ("text", "message"),
     [
         ("logit[zebar]", "there is no class 'zebar'; the nearest is 'zebra'$"),
-        ("logit[Giant Panda]", "the nearest is 'giant panda'$"),
+        ("logit[Gaint Panda]", "the nearest is 'giant panda'$"),
         ("logit[qqqqqq]", "there are 'zebra', 'giant panda', 'crane'"),
         ("logit[crane]", "the classes 2, 3 are all called 'crane'; give a number"),
-        ("logit[-1]", "there is no class '-1'"),
+        ("logit[-1]", "-1 is out of range"),
         ("", "'': not understood from ''; write logit"),
         ("  ", "not understood"),
         ("logit[]", r"logit\[\] is not understood"),
@@ -521,3 +522,12 @@ def test_climbing_an_objective_raises_it_and_lowers_its_negative(cnn: Classifier
     torch.testing.assert_close(gradient[0], -gradient[1])
     moved = images + 0.1 * F.normalize(gradient.flatten(1)).view_as(images)
     assert (evaluate(objectives, cnn(moved), {}) > before).all()
+
+
+def test_classes_are_known_by_their_synonyms() -> None:
+    classes = ("goldfish, Carassius auratus", "school bus", "pizza, pizza pie")
+    assert place_named("pizza", classes) == 2
+    assert place_named("School-Bus", classes) == 1
+    assert parse("logit[carassius auratus]", classes) == logit(0)
+    with pytest.raises(ParamsError, match="no class 'pie'"):
+        place_named("pie", classes)
