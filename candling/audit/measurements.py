@@ -208,8 +208,8 @@ _TYPES = (
         "prototype.trust",
         "Trust in the class's prototypes",
         "mean over seeds of (u · a · p · t)^(1 / how many of these were measured): u the probability of the "
-        "class over chance, max(0, (P - chance) / (1 - chance)), under the unseen transform that lowers it "
-        "most, a prototype.agreement, p prototype.path_similarity, t the probability over chance in a second "
+        "class over chance, max(0, (P - chance) / (1 - chance)), the second lowest under unseen transforms, "
+        "a prototype.agreement, p prototype.path_similarity, t the probability over chance in a second "
         "model; chance is 1 / classes, 1/2 for sigmoids",
         *_PROPORTION, "higher",
         "0 says no more than chance, and no part makes up for it; bootstrap over seeds",

@@ -85,6 +85,8 @@ def make(
     except KeyboardInterrupt:
         if last is not None and last.rows:
             print(f"{last.counted} are kept; the same command goes on from there", file=sys.stderr)
+        else:
+            print("no row was finished yet; the same command begins anew", file=sys.stderr)
         raise
     shutil.rmtree(rows, ignore_errors=True)
     table: list[dict[Any, Any]] = found.table.to_dict("records")

@@ -26,10 +26,12 @@ from candling.cli.sources import (
     RobustnessOption,
     Seeds,
     SizeOption,
+    StartOption,
     Steps,
     WeightsOption,
     open_model,
     read_size,
+    read_start,
 )
 from candling.errors import ParamsError
 
@@ -74,6 +76,7 @@ def prototype(
     robustness: RobustnessOption = None,
     diversity: Diversity = None,
     parameterisation: ParameterisationOption = None,
+    start: StartOption = None,
     pictures: Annotated[
         Path | None,
         typer.Option(
@@ -103,6 +106,7 @@ def prototype(
         raise ParamsError("name classes with --class, or all of them with --all; one of the two")
     sides = read_size("--size", size)
     opened = open_model("prototype", model, image_size, **said)
+    begin = read_start(start)
     from candling.vision.visualization import prototypes
 
     natural = None if pictures is None else _pictures(opened.model, pictures, sides)
@@ -117,6 +121,7 @@ def prototype(
             size=sides,
             pictures=natural,
             second=other,
+            start=begin,
             folder=rows,
             progress=tell,
             robustness=robustness,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from candling.errors import CandlingError, ParamsError
+from candling.errors import CandlingError, DataError, ParamsError
 
 __all__ = [
     "AsJson",
@@ -24,10 +24,12 @@ __all__ = [
     "RobustnessOption",
     "Seeds",
     "SizeOption",
+    "StartOption",
     "Steps",
     "WeightsOption",
     "open_model",
     "read_size",
+    "read_start",
 ]
 
 Model = Annotated[
@@ -64,6 +66,14 @@ Diversity = Annotated[
 ParameterisationOption = Annotated[
     str | None, typer.Option("--parameterisation", metavar="NAME", help="fourier, maco or pixels.")
 ]
+StartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--start",
+        metavar="PICTURE|equidistant",
+        help="A picture, or the one that is of no class more than of another, in place of noise.",
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -91,6 +101,24 @@ def read_size(option: str, text: str | None) -> tuple[int, int] | None:
     if len(sides) not in (1, 2) or not all(side.isdecimal() and int(side) > 0 for side in sides):
         raise ParamsError(f"{option} {text!r}: write 224 or 224x320")
     return int(sides[0]), int(sides[-1])
+
+
+def read_start(text: str | None) -> Any:
+    """What rows start from, as --start says it: a picture (3, H, W) uint8, the word, or None.
+
+    Raises
+    ------
+    DataError
+        If it is no picture.
+    """
+    if text is None or text == "equidistant":
+        return text
+    from candling.data import read_picture
+
+    try:
+        return read_picture(Path(text))
+    except DataError as error:
+        raise DataError(f"--start {error}; name a picture's file, or say equidistant") from error
 
 
 def open_model(command: str, text: str, image_size: str | None = None, **said: Any) -> Opened:

@@ -24,10 +24,12 @@ from candling.cli.sources import (
     RobustnessOption,
     Seeds,
     SizeOption,
+    StartOption,
     Steps,
     WeightsOption,
     open_model,
     read_size,
+    read_start,
 )
 from candling.errors import ParamsError
 
@@ -92,6 +94,7 @@ def visualize(
     robustness: RobustnessOption = None,
     diversity: Diversity = None,
     parameterisation: ParameterisationOption = None,
+    start: StartOption = None,
     out: Out = None,
     as_json: AsJson = False,
     weights: WeightsOption = None,
@@ -112,6 +115,7 @@ def visualize(
         raise ParamsError("there is nothing to visualize; name a --layer or an --objective")
     sides = read_size("--size", size)
     opened = open_model("visualize", model, image_size, **said)
+    begin = read_start(start)
     from candling.vision.objectives import parse
     from candling.vision.visualization import visualize as visualized
 
@@ -124,6 +128,7 @@ def visualize(
             seeds=seeds,
             steps=steps,
             size=sides,
+            start=begin,
             folder=rows,
             progress=tell,
             robustness=robustness,

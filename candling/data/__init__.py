@@ -9,7 +9,7 @@ from __future__ import annotations
 from candling.data.decode import Decoded, Unreadable, decode, decode_mask
 from candling.data.importing import ImportReport, Prepare, import_pictures
 from candling.data.labels import LabelMap, map_labels
-from candling.data.pictures import Pictures, read_split, split_digest
+from candling.data.pictures import Pictures, read_picture, read_split, split_digest
 from candling.data.samples import Alternative, Label, Sample, Samples
 from candling.data.sampling import stratified, unit
 from candling.data.source import DataFormat, DataSource, read_source, split_revision
@@ -31,6 +31,7 @@ __all__ = [
     "decode_mask",
     "import_pictures",
     "map_labels",
+    "read_picture",
     "read_source",
     "read_split",
     "split_digest",

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from candling.data.decode import Unreadable, decode
 from candling.errors import DataError
 
-__all__ = ["Pictures", "read_split", "split_digest"]
+__all__ = ["Pictures", "read_picture", "read_split", "split_digest"]
 
 
 @dataclass(frozen=True)
@@ -201,3 +202,20 @@ def read_split(folder: Path, split: str, classes: Sequence[str]) -> Pictures:
             if name.startswith("slice.")
         },
     )
+
+
+def read_picture(file: Path) -> Tensor:
+    """One picture, as `decode` reads it: uint8 (3, H, W).
+
+    Raises
+    ------
+    DataError
+        If there is no such file, or it is no picture.
+    """
+    try:
+        picture = decode(file.read_bytes()).picture
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror}") from error
+    except Unreadable as error:
+        raise DataError(f"{file}: {error}") from error
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)

@@ -106,7 +106,7 @@ def batch_size(size: Sequence[int], device: torch.device, *, gradients: bool = F
     return max(1, (200_000 if gradients else 600_000) // (height * width))
 
 
-@torch.inference_mode()
+@torch.no_grad()  # a model may keep what it made, and inference tensors cannot be climbed through
 def logits(model: nn.Module, images: Tensor, *, batch: int | None = None) -> Tensor:
     """Logits (N, classes) of images (N, C, H, W), uint8 or float in [0, 1], in batches.
 
@@ -145,7 +145,7 @@ def refuse_black_box(model: nn.Module, what: str) -> None:
             raise ModelError(f"the model is a black box ({module.kind}), so {what} cannot be had")
 
 
-@torch.inference_mode()
+@torch.no_grad()  # a model may keep what it made, and inference tensors cannot be climbed through
 def penultimate(model: nn.Module, images: Tensor, *, batch: int | None = None) -> Tensor:
     """What goes into the layer that makes the logits, (N, features), for images as in `logits`.
 
@@ -211,7 +211,7 @@ class Layer:
     parameters: int
 
 
-@torch.inference_mode()
+@torch.no_grad()  # a model may keep what it made, and inference tensors cannot be climbed through
 def layers(
     model: nn.Module, image_size: tuple[int, int] | None = None, channels: int | None = None
 ) -> list[Layer]:

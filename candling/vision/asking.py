@@ -16,14 +16,16 @@ from candling.errors import DataError, ModelError, ParamsError
 from candling.models import Classifier, ModelSource, input_shape, open_model
 from candling.models.reading import nearest
 from candling.vision.climbing import FOURIER, Climb
-from candling.vision.objectives import place_named
+from candling.vision.objectives import Objective, place_named
 from candling.vision.preflight import class_count
 from candling.vision.priors import Prior, fit_prior, natural_prior
+from candling.vision.starting import equidistant
 
 __all__ = [
     "Model",
     "Natural",
     "Size",
+    "Start",
     "changed",
     "check_start",
     "names_of",
@@ -34,6 +36,7 @@ __all__ = [
     "prior_of",
     "second_of",
     "shape_of",
+    "start_of",
 ]
 
 Model = nn.Module | ModelSource | str | Path
@@ -41,6 +44,9 @@ Model = nn.Module | ModelSource | str | Path
 
 Size = int | tuple[int, int]
 """Height and width in pixels, or the side of a square."""
+
+Start = Tensor | Literal["equidistant"] | None
+"""A picture that rows start from, the one that is equidistant between classes, or noise."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ def shape_of(
     channels: int | None,
     prior: Prior | None,
     natural: Natural | None = None,
-    start: Tensor | None = None,
+    start: Start = None,
 ) -> tuple[int, int, int]:
     """Channels, height and width of the pictures to be made, by what is said first.
 
@@ -126,7 +132,8 @@ def shape_of(
     if prior is not None:
         whole = prior.mean
     elif not isinstance(network, Classifier):
-        whole = start if natural is None else natural.images
+        picture = start if isinstance(start, Tensor) else None
+        whole = picture if natural is None else natural.images
     if whole is not None:
         size = size or (whole.shape[-2], whole.shape[-1])
         # One to start from may have opacity, which is no channel of the model's.
@@ -158,13 +165,64 @@ def prior_of(
     return fit_prior(natural.images, natural.clean)
 
 
-def check_start(start: Tensor | None, shape: tuple[int, int, int], *, alpha: bool) -> None:
-    """See that rows can start from a picture; DataError if not."""
-    if start is not None and (start.dim() != 3 or start.shape[0] not in (shape[0], shape[0] + alpha)):
+def check_start(start: Start, shape: tuple[int, int, int], *, alpha: bool) -> None:
+    """See that rows can start from it.
+
+    Raises
+    ------
+    ParamsError
+        If it is no picture and not the word.
+    DataError
+        If it is a picture of another shape.
+    """
+    if start is None or (isinstance(start, str) and start == "equidistant"):
+        return
+    if not isinstance(start, Tensor):
+        raise ParamsError(f"there is no start {start!r}; it is a picture, 'equidistant' or None")
+    if start.dim() != 3 or start.shape[0] not in (shape[0], shape[0] + alpha):
         raise DataError(
             f"the picture to start from is of shape {tuple(start.shape)}; "
             f"it must be ({shape[0]}, height, width)"
         )
+    if start.dtype != torch.uint8 and not (
+        start.is_floating_point() and bool(((start >= 0) & (start <= 1)).all())  # NaN is neither
+    ):
+        raise DataError("the picture to start from must be uint8, or of floats in [0, 1]")
+
+
+def start_of(
+    start: Start, network: nn.Module, objectives: Sequence[Objective], prior: Prior, settings: Climb
+) -> Tensor | None:
+    """The picture that rows start from; None: noise.
+
+    One that is equidistant lies between all classes of the objectives, or between all of the model's where
+    they have just one.
+
+    Raises
+    ------
+    ParamsError
+        If an objective has no class.
+    ModelError
+        If no such picture was found.
+    """
+    if not isinstance(start, str):
+        return start
+    if settings.parameterisation == "maco":
+        raise ParamsError(
+            "maco has magnitudes of its own, so that no climb can start from a picture that is equidistant; "
+            "choose fourier or pixels"
+        )
+    for objective in objectives:
+        if not objective.classes:
+            raise ParamsError(
+                f"a picture that is equidistant lies between classes, and {objective} has none; "
+                "start from noise or from a picture"
+            )
+    classes = frozenset[int]().union(*(objective.classes for objective in objectives))
+    device = next(network.parameters(), prior.mean).device
+    if len(classes) == 1:
+        classes = frozenset(range(class_count(network, (prior.channels, *prior.size))))
+    return equidistant(network, sorted(classes), prior.to(device)).cpu()
 
 
 def names_of(network: nn.Module, names: Sequence[str], count: int) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ def channel_counts(
     """
     for layer in layers:
         check(channel(layer, 0), model, image_size, channels)
-    with recording(model, layers) as seen, evaluating(model), torch.inference_mode():
+    with recording(model, layers) as seen, evaluating(model), torch.no_grad():
         model(torch.full((1, channels, *image_size), 0.5, device=_device(model)))
     return {layer: _by_channel(seen[layer]).shape[1] for layer in layers}
 
@@ -276,7 +276,7 @@ def visualize_channels(
     return tuple(tuple(made[i : i + settings.seeds]) for i in range(0, len(made), settings.seeds))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _activations(model: nn.Module, images: Tensor, objectives: Sequence[Objective]) -> list[float]:
     """What each picture, uint8 (R, C, H, W), reaches of its objective, untransformed."""
     device, values = _device(model), []

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from candling.errors import ModelError, ParamsError
 from candling.models import Classifier, batch_size, evaluating, layers, recording, scores
+from candling.models.running import answer
 from candling.vision import regularisers
 from candling.vision.objectives import Objective, evaluate
 from candling.vision.parameterisations import (
@@ -48,6 +49,7 @@ _PARAMETERISATIONS: dict[str, Callable[[Prior, float, bool], Parameterisation]] 
     "maco": Maco,
     "pixels": Pixels,
 }
+_WEIGHTS = ("total_variation", "high_frequency", "l1", "l2", "blur", "diversity")
 _BETAS = (0.9, 0.99)
 _SMALLEST = 64  # pixels of the shorter side: a picture that is smaller has nothing to gain from growing
 _STRIDES = (16, 32)  # of which the sides of smaller pictures are multiples
@@ -72,7 +74,8 @@ class Climb:
     limit: contrast that rows are held to, in that of the prior's pictures; None: it is left to them. What
     saturates looks like nothing and has no gradient.
     robustness: a name in `candling.vision.transforms.ROBUSTNESS`, ``none`` to ``xl``.
-    growth: sizes in parts of the final side, and parts of the steps taken there.
+    growth: sizes in parts of the final side, and parts of the steps taken there. A row that starts from a
+    picture, or whose objective is at a place, takes all of them at the final size.
     total_variation, high_frequency, l1, l2: how strongly the gradient is turned against each penalty: at 1,
     a picture with as much of it as a photograph has (penalty 1) is pulled back as strongly as up.
     blur: of the gradient, as a standard deviation in parts of the longer side.
@@ -107,8 +110,25 @@ class Climb:
     def __post_init__(self) -> None:
         if self.robustness not in ROBUSTNESS:
             raise ParamsError(f"robustness {self.robustness!r} is none of {', '.join(ROBUSTNESS)}")
-        if min(self.seeds, self.steps, self.starts, self.heat) < 1:
-            raise ParamsError("seeds, steps, starts and heat are whole numbers from 1")
+        for name, low in (("seeds", 1), ("steps", 1), ("starts", 1), ("heat", 1), ("patience", 1)):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value >= low or (value is None and name == "patience")):
+                raise ParamsError(f"{name} is {value!r}; it must be a whole number from {low}")
+        optional = ("learning_rate", "limit", "enough")
+        for name in (*optional, "contrast", *_WEIGHTS):
+            value = getattr(self, name)
+            if value is None and name in optional:
+                continue
+            number = isinstance(value, int | float) and math.isfinite(value)
+            if not number or value < 0 or (name in optional and value == 0):
+                least = "above 0" if name in optional else "from 0"
+                raise ParamsError(f"{name} is {value!r}; it must be a number {least}")
+        if self.enough is not None and self.enough > 1:
+            raise ParamsError(f"enough is {self.enough}; it is a probability, at most 1")
+        if not (isinstance(self.fall, int | float) and math.isfinite(self.fall)):
+            raise ParamsError(f"fall is {self.fall!r}; it must be a number")
+        if not all(isinstance(one, tuple | list) and len(one) == 2 for one in self.growth):
+            raise ParamsError(f"growth {self.growth}: write pairs of a size and a part of the steps")
         if self.parameterisation not in _PARAMETERISATIONS:
             raise ParamsError(
                 f"parameterisation {self.parameterisation!r} is none of {', '.join(_PARAMETERISATIONS)}"
@@ -163,66 +183,45 @@ def parameterise(prior: Prior, settings: Climb) -> Parameterisation:
     return _PARAMETERISATIONS[settings.parameterisation](fallen, settings.contrast, settings.alpha)
 
 
-def _scores(answer: Any, seen: Tensor, objectives: Sequence[Objective]) -> Tensor:
+def _scores(said: Any, seen: Tensor, objectives: Sequence[Objective]) -> Tensor:
     """The scores in what a model returned; what it saw, where nothing is to be read from them."""
-    wanted = not objectives or any(not term.layer for one in objectives for _, term in one.terms)
-    return scores(answer) if wanted else seen
+    wanted = any(not term.layer for one in objectives for _, term in one.terms)
+    return scores(said) if wanted else seen
 
 
-def _takes(
-    model: nn.Module,
-    channels: int,
-    size: tuple[int, int],
-    device: torch.device,
-    objectives: Sequence[Objective],
-) -> bool:
-    """Whether the model answers pictures of this size, and all that is to be read is there."""
-    wanted = {name for objective in objectives for name in objective.layers}
+def _takes(model: nn.Module, shape: tuple[int, int, int], device: torch.device) -> bool:
+    """Whether the model answers pictures of this shape (C, H, W)."""
     try:
-        with torch.no_grad(), recording(model, wanted) as found:
-            grey = torch.full((1, channels, *size), 0.5, device=device)
-            found[""] = _scores(model(grey), grey, objectives)
-        for term in {term for objective in objectives for _, term in objective.terms}:
-            term.fit(found[term.layer].shape)
-    except (RuntimeError, ValueError, AssertionError, LookupError, ModelError):
+        with torch.no_grad():
+            answer(model, torch.full((1, *shape), 0.5, device=device))
+    except ModelError:
         return False  # position embeddings, or too small for the strides: it stays with its own size
     return True
 
 
 def _taken(
-    model: nn.Module,
-    parameterisation: Parameterisation,
-    part: float,
-    device: torch.device,
-    objectives: Sequence[Objective],
+    model: nn.Module, parameterisation: Parameterisation, part: float, device: torch.device
 ) -> tuple[int, int] | None:
     """About this part of the final size, so that it suits the model's strides; None if none does."""
     final = parameterisation.size
     for stride in _STRIDES:
         height, width = (stride * max(1, round(side * part / stride)) for side in final)
         smaller = height < final[0] and width < final[1]
-        if smaller and _takes(model, parameterisation.channels, (height, width), device, objectives):
+        if smaller and _takes(model, (parameterisation.channels, height, width), device):
             return height, width
     return None
 
 
 def sizes(
-    model: nn.Module,
-    parameterisation: Parameterisation,
-    settings: Climb,
-    device: torch.device,
-    objectives: Sequence[Objective] = (),
+    model: nn.Module, parameterisation: Parameterisation, settings: Climb, device: torch.device
 ) -> list[tuple[tuple[int, int], int]]:
-    """Sizes that pictures grow through, each with its steps.
-
-    Left out are those that the model does not take, or where an objective's place or token is not there.
-    """
+    """Sizes that the model takes, which pictures grow through, each with its steps."""
     final = parameterisation.size
     found: dict[tuple[int, int], float] = {}
     waiting = 0.0
     for part, share in settings.growth:
         grow = max(part, min(1.0, _SMALLEST / min(final)))
-        size = final if grow == 1 else _taken(model, parameterisation, grow, device, objectives)
+        size = final if grow == 1 else _taken(model, parameterisation, grow, device)
         if size is None:
             waiting += share
             continue
@@ -397,7 +396,7 @@ class _Climber:
             shown = some if behind is None else composite(some, behind[rows])
             seen = move(shown, draws[rows], self.robustness)
             found = self._ask(seen, members[rows], pool, activations)
-            gradients.append(self._gradient(found.climbed, some))
+            gradients.append(self._gradient(found.climbed, some, members[rows]))
             values += found.values.tolist()
             likely += self._likely(found.output, members[rows])
         gradient = self._restrained(torch.cat(gradients), images)
@@ -430,8 +429,8 @@ class _Climber:
         objectives = [m.row.objective for m in members]
         reduced = settings.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16) if reduced else nullcontext():
-            answer = self.model(filled.contiguous(memory_format=torch.channels_last))
-            output = _scores(answer, filled, objectives)[:count]
+            said = self.model(filled.contiguous(memory_format=torch.channels_last))
+            output = _scores(said, filled, objectives)[:count]
         read = {name: found[:count] for name, found in activations.items()}
         values = climbed = evaluate(objectives, output, read, head=self.head)
         if self.features is not None and not pool.trial:
@@ -441,16 +440,22 @@ class _Climber:
             climbed = values - settings.diversity * values.detach().abs() * alike
         return _Answer(values.detach(), climbed, output.detach().float())
 
-    def _gradient(self, climbed: Tensor, images: Tensor) -> Tensor:
+    def _gradient(self, climbed: Tensor, images: Tensor, members: Sequence[_Member]) -> Tensor:
         (gradient,) = (
             torch.autograd.grad(climbed.sum(), images, allow_unused=True)
             if climbed.requires_grad
             else (None,)
         )
-        if gradient is None or not torch.isfinite(gradient).all():
+        if gradient is None:
+            bad = list(members)
+        else:
+            finite = torch.isfinite(gradient).flatten(1).all(1).tolist()
+            bad = [member for member, good in zip(members, finite, strict=True) if not good]
+        if gradient is None or bad:
+            row = bad[0].row
             raise ModelError(
-                "the gradient of an objective is NaN or does not reach the input; "
-                "look for argmax, rounding, detach or a division by zero inside the model"
+                f"the gradient of {row.objective} (seed {row.seed}, step {bad[0].taken + 1}) is NaN or does "
+                "not reach the input; look for argmax, rounding, detach or a division by zero in the model"
             )
         return gradient
 
@@ -486,7 +491,9 @@ class _Climber:
             pool.drawn = pool.parameterisation.held(pool.drawn, self.limit)
 
     def _likely(self, output: Tensor, members: Sequence[_Member]) -> list[float | None]:
-        if self.settings.enough is None or output.dim() != 2:
+        # Of dense scores, and of a single one by softmax, no probability says how far a row has come.
+        single = output.dim() == 2 and output.shape[1] == 1 and self.head != "multilabel"
+        if self.settings.enough is None or output.dim() != 2 or single:
             return [None] * len(members)
         shares = output.sigmoid() if self.head == "multilabel" else output.softmax(1)
         return [None if m.own is None else float(shares[i, m.own]) for i, m in enumerate(members)]
@@ -524,7 +531,8 @@ def climb(
     prior
         Statistics of the data, which also give size and channels.
     start
-        A picture (C, H, W) in [0, 1] or uint8 that every row starts from; None: noise.
+        A picture (C, H, W) in [0, 1] or uint8 that every row starts from, at its full size from the first
+        step; None: noise.
     batch
         Rows at a time, None: as many as suit the device. Results do not depend on it: the model sees rows in
         passes of a fixed number (4 on a processor, 8 of pictures below 128 px; with `diversity` the seeds of
@@ -560,52 +568,84 @@ def climb(
             progress(done, total)
 
     with evaluating(model), torch.enable_grad():
-        pools: list[_Pool] = []
-        for size, steps in sizes(model, whole, settings, device, [row.objective for row in rows]):
-            seen = _together(size, device)
-            room = math.ceil((batch or batch_size(size, device, gradients=True)) / seen) * seen
-            pools.append(_Pool(whole.resized(size), steps, room, seen, final=size == whole.size))
-        if heats:
-            first = pools[0]
-            trial = _Pool(first.parameterisation, settings.heat, first.room, first.together, trial=True)
-            pools.insert(0, trial)
-        entrance = pools[0]
-        together = bool(settings.diversity)
-        units = _units(rows, together=together)
-        trials = _Trials(settings.starts)
+        grown = sizes(model, whole, settings, device)
+        # What is at a place of a small picture is elsewhere in a larger one, and a picture to start from
+        # loses what a small one cannot show.
+        fixed = [start is not None or row.objective.placed for row in rows]
         with recording(model, wanted) as activations:
-            while True:
-                while units and entrance.load < entrance.room:
-                    unit = [_begin(climber, i, rows[i], entrance, start) for i in units.popleft()]
-                    if heats:
-                        trials.enter(unit, entrance)
-                    else:
-                        entrance.waiting.append([(member, drawn[0]) for member, drawn, _ in unit])
-                for pool in pools:
-                    pool.fill()
-                busy = [i for i, pool in enumerate(pools) if pool.members]
-                if not busy:
-                    break
-                # The deepest full batch, so that few rows are kept waiting on the way; else what fills one.
-                place = next((i for i in reversed(busy) if pools[i].full), busy[0])
-                pool = pools[place]
-                ended = climber.step(pool, activations)
-                tick(len(pool.members))
-                if together and not pool.trial:
-                    # A unit stays together until the last of its rows has ended.
-                    names = [str(member.row.objective) for member in pool.members]
-                    staying = {name for name, out in zip(names, ended, strict=True) if not out}
-                    ended = [name not in staying for name in names]
-                gone = pool.let_go(ended)
-                if pool.trial:
-                    pools[1].waiting.extend(trials.leave(gone))
-                elif pool.final:
-                    for member, drawn in gone:
-                        picture = pool.parameterisation.render(drawn[None])[0]
-                        image = (picture * 255).round().to(torch.uint8).cpu()
-                        finished(member.index, Climbed(image, member.taken, member.score))
-                else:
-                    _grow(gone, pool, pools[place + 1], together=together)
+            for held, stages in ((False, grown), (True, [(whole.size, settings.steps)])):
+                some = [i for i, row in enumerate(rows) if fixed[i] == held]
+                pools = _pools(whole, settings, stages, device, batch, trial=bool(heats))
+                _run(climber, activations, pools, rows, some, start, finished, tick)
+
+
+def _pools(
+    whole: Parameterisation,
+    settings: Climb,
+    stages: Sequence[tuple[tuple[int, int], int]],
+    device: torch.device,
+    batch: int | None,
+    *,
+    trial: bool,
+) -> list[_Pool]:
+    """Where rows are from their start to their end, one after another."""
+    pools: list[_Pool] = []
+    for size, steps in stages:
+        seen = _together(size, device)
+        room = math.ceil((batch or batch_size(size, device, gradients=True)) / seen) * seen
+        pools.append(_Pool(whole.resized(size), steps, room, seen, final=size == whole.size))
+    if trial:
+        first = pools[0]
+        pools.insert(0, _Pool(first.parameterisation, settings.heat, first.room, first.together, trial=True))
+    return pools
+
+
+def _run(
+    climber: _Climber,
+    activations: Mapping[str, Tensor],
+    pools: list[_Pool],
+    rows: Sequence[Row],
+    some: Sequence[int],
+    start: Tensor | None,
+    finished: Callable[[int, Climbed], None],
+    tick: Callable[[int], None],
+) -> None:
+    """Let some of the rows climb through the pools."""
+    entrance, together = pools[0], bool(climber.settings.diversity)
+    units = _units(rows, some, together=together)
+    trials = _Trials(climber.settings.starts)
+    while True:
+        while units and entrance.load < entrance.room:
+            unit = [_begin(climber, i, rows[i], entrance, start) for i in units.popleft()]
+            if entrance.trial:
+                trials.enter(unit, entrance)
+            else:
+                entrance.waiting.append([(member, drawn[0]) for member, drawn, _ in unit])
+        for pool in pools:
+            pool.fill()
+        busy = [i for i, pool in enumerate(pools) if pool.members]
+        if not busy:
+            break
+        # The deepest full batch, so that few rows are kept waiting on the way; else what fills one.
+        place = next((i for i in reversed(busy) if pools[i].full), busy[0])
+        pool = pools[place]
+        ended = climber.step(pool, activations)
+        tick(len(pool.members))
+        if together and not pool.trial:
+            # A unit stays together until the last of its rows has ended.
+            names = [str(member.row.objective) for member in pool.members]
+            staying = {name for name, out in zip(names, ended, strict=True) if not out}
+            ended = [name not in staying for name in names]
+        gone = pool.let_go(ended)
+        if pool.trial:
+            pools[1].waiting.extend(trials.leave(gone))
+        elif pool.final:
+            for member, drawn in gone:
+                picture = pool.parameterisation.render(drawn[None])[0]
+                image = (picture * 255).round().to(torch.uint8).cpu()
+                finished(member.index, Climbed(image, member.taken, member.score))
+        else:
+            _grow(gone, pool, pools[place + 1], together=together)
 
 
 def _together(size: tuple[int, int], device: torch.device) -> int:
@@ -615,11 +655,11 @@ def _together(size: tuple[int, int], device: torch.device) -> int:
     return 4 if size[0] * size[1] >= _LARGE else 8
 
 
-def _units(rows: Sequence[Row], *, together: bool) -> deque[list[int]]:
+def _units(rows: Sequence[Row], some: Sequence[int], *, together: bool) -> deque[list[int]]:
     """Places of rows that enter and leave together: each alone, or the seeds of one objective."""
     units: dict[object, list[int]] = {}
-    for i, row in enumerate(rows):
-        units.setdefault(str(row.objective) if together else i, []).append(i)
+    for i in some:
+        units.setdefault(str(rows[i].objective) if together else i, []).append(i)
     return deque(units.values())
 
 

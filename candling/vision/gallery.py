@@ -121,6 +121,7 @@ def write(
     *,
     name: str,
     captions: Sequence[str] | None = None,
+    columns: int | None = None,
 ) -> None:
     """Write pictures, their table and a contact sheet into a folder: whole, or not at all.
 
@@ -139,6 +140,8 @@ def write(
     captions
         R of them, of which the first lines are also in file names. None: the table's column ``caption`` where
         it has one, otherwise its first two columns.
+    columns
+        Of the sheet; None: see `contact_sheet`.
     name
         Of letters, digits, dots, dashes and underscores, a letter first.
 
@@ -166,7 +169,9 @@ def write(
         with _whole(Path(folder).resolve(), name) as part:
             for picture, file in zip(_pictures(images), files, strict=True):
                 picture.save(part / file, compress_level=_EFFORT)
-            contact_sheet(images, captions).save(part / f"{name}.png", compress_level=_EFFORT)
+            contact_sheet(images, captions, columns=columns).save(
+                part / f"{name}.png", compress_level=_EFFORT
+            )
             try:
                 table.assign(file=files).to_parquet(part / f"{name}.parquet")
             except (ValueError, TypeError, NotImplementedError) as error:

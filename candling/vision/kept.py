@@ -94,14 +94,21 @@ def _digest(*what: object) -> str:
 
 @functools.cache
 def _sources() -> bytes:
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
+    engine = Path(__file__).parents[1]
+    files = sorted(file for part in ("models", "vision") for file in (engine / part).glob("*.py"))
+    sources = hashlib.sha256(b"".join(file.read_bytes() for file in files))
+    sources.update(torch.__version__.encode())
+    return sources.digest()
 
 
 def _run_digest(model: nn.Module, prior: Prior, settings: Climb, start: Tensor | None) -> str:
     """Of all that rows depend on besides what they are."""
     digest = hashlib.sha256(_sources())
-    digest.update(json.dumps(asdict(settings), sort_keys=True).encode())
+    said = asdict(settings)
+    if not settings.diversity:
+        del said["seeds"]  # how many others there are makes no difference
+    digest.update(json.dumps(said, sort_keys=True).encode())
+    digest.update(next(model.parameters(), prior.mean).device.type.encode())
     digest.update(repr(model).encode())
     if isinstance(model, Classifier):
         digest.update(repr(model.spec).encode())

@@ -66,6 +66,11 @@ class Term(abc.ABC):
         """Values (n,) of n terms of one group, each from its row (n,) of what was found (R, …)."""
 
     @property
+    def placed(self) -> bool:
+        """Whether it is at one place of the picture, so that it is another thing in a smaller one."""
+        return False
+
+    @property
     def group(self) -> tuple[Hashable, ...]:
         """Terms that `read` takes together have this in common."""
         return type(self), self.layer
@@ -172,6 +177,10 @@ class Neuron(Term):
     y: int | None
     x: int | None
 
+    @property
+    def placed(self) -> bool:
+        return self.y is not None
+
     def __str__(self) -> str:
         place = "" if self.y is None else f",{self.y},{self.x}"
         return f"{self.layer}.neuron[{self.index}{place}]"
@@ -259,6 +268,10 @@ class Token(Term):
     def __str__(self) -> str:
         unit = "" if self.unit is None else f".unit[{self.unit}]"
         return f"{self.layer}.token[{self.index}]{unit}"
+
+    @property
+    def placed(self) -> bool:
+        return self.index > 0  # the first is the class token, where there is one
 
     @property
     def group(self) -> tuple[Hashable, ...]:
@@ -364,6 +377,11 @@ class Objective:
         return frozenset(term.layer for _, term in self.terms if term.layer)
 
     @property
+    def placed(self) -> bool:
+        """Whether any of its terms is at one place of the picture."""
+        return any(term.placed for _, term in self.terms)
+
+    @property
     def target(self) -> int | None:
         """The class whose probability says how far it has come, where just one class is climbed."""
         classes = {
@@ -372,6 +390,11 @@ class Objective:
             if weight > 0 and isinstance(term, Logit | Probability | Region)
         }
         return classes.pop() if len(classes) == 1 else None
+
+    @property
+    def classes(self) -> frozenset[int]:
+        """Classes whose scores it needs."""
+        return frozenset(term.index for _, term in self.terms if isinstance(term, Logit))
 
     def __add__(self, other: Objective) -> Objective:
         return Objective(self.terms + other.terms) if isinstance(other, Objective) else NotImplemented

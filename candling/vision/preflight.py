@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from candling.errors import ModelError, ParamsError
 from candling.models import Classifier, answer, evaluating, recording, scores
@@ -73,9 +73,14 @@ def preflight(model: nn.Module, objectives: Sequence[Objective], shape: tuple[in
         outputs = scores(found) if by_output else images
         head = model.head if isinstance(model, Classifier) else "softmax"
         value = evaluate([union] * len(images), outputs, activations, head=head).sum()
-        gradient = None
-        if value.requires_grad:
-            (gradient,) = torch.autograd.grad(value, images, allow_unused=True)
+        gradient = _slope(value, images, keep=bool(union.layers))
+        for layer in sorted(union.layers):
+            # One that no gradient leaves would go unseen beside others.
+            if _slope(activations[layer].sum(), images, keep=True) is None:
+                raise ModelError(
+                    f"the gradient of {layer} does not reach the picture; "
+                    "look for argmax, rounding, detach or no_grad before it"
+                )
     what = str(objectives[0]) if len(objectives) == 1 else "the objectives"
     # A unit in the middle may sleep until its picture is found; all logits do not.
     if gradient is None or (not union.layers and not gradient.any()):
@@ -88,6 +93,13 @@ def preflight(model: nn.Module, objectives: Sequence[Objective], shape: tuple[in
             f"the gradient of {what} is NaN or infinite for ordinary pictures; look for a division by zero, "
             "or the root or logarithm of what may be zero"
         )
+
+
+def _slope(value: Tensor, images: Tensor, *, keep: bool) -> Tensor | None:
+    """The gradient by the images, None if there is no way to them."""
+    if not value.requires_grad:
+        return None
+    return torch.autograd.grad(value, images, allow_unused=True, retain_graph=keep)[0]
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -124,12 +124,14 @@ def fit_prior(images: Tensor, empty: Tensor | None = None) -> Prior:
     Raises
     ------
     DataError
-        If there are no pictures.
+        If there are no pictures, or they do not differ.
     """
     if images.ndim != 4 or not images.numel():
         raise DataError(
             f"a prior is fitted on pictures (N, C, H, W), not on a tensor of shape {tuple(images.shape)}"
         )
+    if bool((images == images[:1]).all()):
+        raise DataError("a prior is fitted on pictures that differ; these are one, or all the same")
     rgb = to_logits(images)
     mean = (rgb if empty is None else to_logits(empty)).mean(0)
     colours = (rgb - mean).permute(1, 0, 2, 3).flatten(1).double()

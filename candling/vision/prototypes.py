@@ -100,7 +100,7 @@ def generate_prototypes(
     start
         A picture (C, H, W) in [0, 1] or uint8 that every row starts from; None: noise.
     batch
-        Rows at a time, None: as many as suit the device; the result does not depend on it beyond rounding.
+        Rows at a time, None: as many as suit the device; the result does not depend on it, see `climb`.
     folder
         Where finished rows are kept, so that a run that was interrupted goes on where it was; rows of another
         model, prior or other settings are not taken for these. None: nowhere.
@@ -114,7 +114,7 @@ def generate_prototypes(
     ModelError
         If the model's gradient is NaN or does not reach the input.
     """
-    settings = settings or MACO
+    settings = settings or FOURIER
     rows = [Row(logit(int(c)), s) for c in classes for s in range(settings.seeds)]
     found = climb_kept(
         model, rows, prior, settings,

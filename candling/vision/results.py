@@ -57,9 +57,18 @@ class Visualizations:
             )
         ]
 
-    def sheet(self, *, columns: int | None = None) -> Image.Image:
-        """All pictures on one page; see `candling.vision.gallery.contact_sheet`."""
-        return gallery.contact_sheet(self.images, self.captions, columns=columns)
+    def sheet(self, *, columns: int | None = None, side: int | None = None) -> Image.Image:
+        """All pictures on one page, the seeds of one thing side by side by default.
+
+        See `candling.vision.gallery.contact_sheet`.
+        """
+        return gallery.contact_sheet(self.images, self.captions, columns=columns or self._columns, side=side)
+
+    @property
+    def _columns(self) -> int:
+        """About as many as make a square, and a multiple of the seeds."""
+        seeds = self.settings.seeds
+        return seeds * max(1, round(math.sqrt(len(self)) / seeds))
 
     def save(self, folder: Path | str) -> None:
         """Write a PNG a row, the table as Parquet and a contact sheet: whole, or not at all.
@@ -69,7 +78,9 @@ class Visualizations:
         ParamsError, ServiceError
             See `candling.vision.gallery.write`.
         """
-        gallery.write(folder, self.images, self.table, name=self.name, captions=self.captions)
+        gallery.write(
+            folder, self.images, self.table, name=self.name, captions=self.captions, columns=self._columns
+        )
 
     def __repr__(self) -> str:
         planes, height, width = self.images.shape[1:]

@@ -62,14 +62,19 @@ def equidistant(
         for _ in range(steps):
             picture.requires_grad_()
             found = scores(model(picture)).float()[0]
-            if not 0 <= chosen[0] <= chosen[-1] < len(found):
-                raise ParamsError(f"the model has {len(found)} classes, 0 to {len(found) - 1}, not {chosen}")
-            own = found.view(len(found), -1).mean(1)[chosen]
+            for c in (chosen[0], chosen[-1]):
+                if not 0 <= c < len(found):
+                    raise ParamsError(
+                        f"there is no class {c}; the model has {len(found)}, 0 to {len(found) - 1}"
+                    )
+            own = found.flatten(1).mean(1)[chosen] if found.dim() > 1 else found[chosen]
             spread = float(own.detach().max() - own.detach().min())
             if spread <= tolerance:
                 return picture.detach()[0]
             distance = 0.5 * (own - own.mean()).square().sum()
-            (slope,) = torch.autograd.grad(distance, picture, allow_unused=True)
+            slope = None
+            if distance.requires_grad:
+                (slope,) = torch.autograd.grad(distance, picture, allow_unused=True)
             if slope is None or not torch.isfinite(slope).all() or not slope.any():
                 raise ModelError(
                     f"no gradient leads to a picture that is equidistant between {len(chosen)} classes; "

@@ -101,9 +101,11 @@ def judge(
 
         score = (u · a · p · t) ^ (1 / how many of these were measured)
 
-    where u and t are the probability of the own class, under that unseen transform which lowers it most and
-    in the second model, over chance: max(0, (P - chance) / (1 - chance)); a is the agreement and p the path
+    where u and t are the probability of the own class, the second lowest under unseen transforms and that in
+    the second model, over chance: max(0, (P - chance) / (1 - chance)); a is the agreement and p the path
     similarity. A geometric mean, because none of them makes up for another that says "no more than chance".
+    The second lowest, because one transform may make another class of a sound picture, as the mirror does of
+    slanted stripes.
 
     Parameters
     ----------
@@ -126,7 +128,7 @@ def judge(
         return (probability.float() - chance) / (1 - chance)
 
     found = {
-        "unseen": over_chance(unseen).amin(1),
+        "unseen": over_chance(unseen).kthvalue(min(2, unseen.shape[1]), dim=1).values,
         "agreement": agreement,
         "path": path,
         "transfer": None if transfer is None else over_chance(transfer),
@@ -223,7 +225,7 @@ def path_layers(
             blocks.append(layer.name)
         elif "Norm" not in layer.kind:
             single.append(layer.name)
-    with torch.inference_mode(), evaluating(model), recording(model, blocks + single) as seen:
+    with torch.no_grad(), evaluating(model), recording(model, blocks + single) as seen:
         # Noise: mid grey may be normalised to zero, of which every layer makes zero.
         model(probes(image_size, input_shape(model, image_size, channels)[0])[:1].to(_device(model)))
     ran: list[str] = []
@@ -409,7 +411,7 @@ def _device(model: nn.Module, default: Tensor | None = None) -> torch.device:
     return next((p.device for p in model.parameters()), fallback)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _ranked(model: nn.Module, images: Tensor, names: Sequence[str]) -> list[Tensor]:
     """Ranks (N, U) of each image's pixels, then of each layer's outputs for it, centred and of length one.
 

@@ -25,6 +25,7 @@ from candling.vision.asking import (
     Model,
     Natural,
     Size,
+    Start,
     changed,
     check_start,
     names_of,
@@ -35,6 +36,7 @@ from candling.vision.asking import (
     prior_of,
     second_of,
     shape_of,
+    start_of,
 )
 from candling.vision.climbing import Climb, Row
 from candling.vision.kept import climb_kept
@@ -83,7 +85,7 @@ def prototypes(
     size: Size | None = None,
     channels: int | None = None,
     names: Sequence[str] = (),
-    start: Tensor | None = None,
+    start: Start = None,
     folder: Path | str | None = None,
     batch: int | None = None,
     progress: Tell = None,
@@ -117,12 +119,14 @@ def prototypes(
     names
         Of classes, in the order of the logits, where the model is no `Classifier`.
     start
-        A picture (C, H, W) in [0, 1] or uint8 that all start from; None: noise.
+        A picture (C, H, W) in [0, 1] or uint8 that all start from, brought to their size; None: noise;
+        ``"equidistant"``: the picture at which all classes asked for have the same logit, or all of the
+        model's if only one is asked for. A climb from there owes its way to the class alone.
     folder
         Where finished rows are kept, so that a run that was interrupted goes on where it was. Not the place
         for the result, which `Visualizations.save` writes elsewhere.
     batch
-        Rows at a time, None: as many as suit the device. Results do not depend on it beyond rounding.
+        Rows at a time, None: as many as suit the device. Results do not depend on it.
     progress
         A function of an `Advance`, True for a line on stderr, or None.
 
@@ -154,14 +158,16 @@ def prototypes(
         natural.check(shape, count)
     other = None if second is None else second_of(second, chosen, names, shape)
     statistics = prior_of(prior, natural, shape)
-    preflight(network, [logit(c) for c in chosen], shape)
+    objectives = [logit(c) for c in chosen]
+    preflight(network, objectives, shape)
+    picture = start_of(start, network, objectives, statistics, climb)
     meter = _meter(progress, len(chosen) * climb.seeds, climb)
     made = generate_prototypes(
-        network, chosen, statistics, settings=climb, start=start, batch=batch,
+        network, chosen, statistics, settings=climb, start=picture, batch=batch,
         folder=None if folder is None else Path(folder),
         finished=None if meter is None else meter.finished, progress=None if meter is None else meter.passes,
     )  # fmt: skip
-    trust, path, notes = _judge(network, made, natural, other, alpha=climb.alpha)
+    trust, path, notes = _judge(network, made, natural, other, alpha=climb.alpha, started=picture is not None)
     table = pd.DataFrame(
         {
             "class": made.classes.numpy(),
@@ -190,7 +196,7 @@ def visualize(
     size: Size | None = None,
     channels: int | None = None,
     names: Sequence[str] = (),
-    start: Tensor | None = None,
+    start: Start = None,
     folder: Path | str | None = None,
     batch: int | None = None,
     progress: Tell = None,
@@ -205,7 +211,9 @@ def visualize(
         (see `candling.vision.objectives.parse`), an `Objective`, or several.
     prior
         What pictures look like before anything is known of them; None: photographs.
-    model, seeds, steps, settings, size, channels, names, start, folder, batch, progress, changes
+    start
+        As for `prototypes`; ``"equidistant"`` only where each objective has a class.
+    model, seeds, steps, settings, size, channels, names, folder, batch, progress, changes
         As for `prototypes`. A model that is climbed by its layers alone need not have scores.
 
     Returns
@@ -231,10 +239,12 @@ def visualize(
     shape = shape_of(network, size, channels, prior, start=start)
     check_start(start, shape, alpha=climb.alpha)
     preflight(network, objectives, shape)
+    statistics = prior_of(prior or "natural", None, shape)
+    picture = start_of(start, network, objectives, statistics, climb)
     rows = [Row(objective, seed) for objective in objectives for seed in range(climb.seeds)]
     meter = _meter(progress, len(rows), climb)
     found = climb_kept(
-        network, rows, prior_of(prior or "natural", None, shape), climb, start=start, batch=batch,
+        network, rows, statistics, climb, start=picture, batch=batch,
         folder=None if folder is None else Path(folder),
         finished=None if meter is None else meter.finished, progress=None if meter is None else meter.passes,
     )  # fmt: skip
@@ -276,6 +286,7 @@ def _judge(
     second: nn.Module | None,
     *,
     alpha: bool,
+    started: bool,
 ) -> tuple[Trust | None, PathSimilarity | None, tuple[str, ...]]:
     """Trust in each prototype, and what it does not rest on."""
     count = made.logits.shape[1]
@@ -287,12 +298,15 @@ def _judge(
     images = over_grey(made.images) if alpha else made.images
     missing, notes = [], []
     alike = None
-    try:
-        alike = agreement(penultimate(network, images.to(_device(network))).cpu(), made.classes)
-        if alike is None:
-            missing.append("agreement (two seeds of two classes would give it)")
-    except ModelError as error:
-        missing.append(f"agreement ({error})")
+    if started:
+        missing.append("agreement (seeds that start from one picture say nothing by agreeing)")
+    else:
+        try:
+            alike = agreement(penultimate(network, images.to(_device(network))).cpu(), made.classes)
+            if alike is None:
+                missing.append("agreement (two seeds of two classes would give it)")
+        except ModelError as error:
+            missing.append(f"agreement ({error})")
     path = None
     if natural is None or natural.labels is None:
         missing.append("path similarity, which tells the most (pictures with labels would give it)")
@@ -334,7 +348,7 @@ def _named(objective: Objective, classes: Sequence[str]) -> str:
     return re.sub(r"(?<![\w.])(logit|margin|probability)\[(\d+)\]", name, str(objective))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _values(network: nn.Module, objectives: Sequence[Objective], images: Tensor) -> Tensor:
     """Each row's objective of each row's picture, (R,)."""
     device = _device(network)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -126,6 +127,44 @@ def test_pictures_and_a_second_model_tell_more(
     assert judged[["path", "transfer", "agreement", "trust"]].notna().all(axis=None)
 
 
+def test_a_picture_to_start_from(tmp_path: Path) -> None:
+    pixels = (torch.rand(*SIZE, 4, generator=torch.Generator().manual_seed(0)) * 255).byte()
+    pixels[..., 3] = 255
+    Image.fromarray(pixels.numpy()).save(tmp_path / "start.png")
+    start = ["--seeds", "1", "--steps", "1", "--robustness", "none", "--start", "start.png"]
+    for command, what in (("prototype", ["--class", "tree"]), ("visualize", ["--objective", "logit[tree]"])):
+        assert run([command, "model", *what, *start, "--out", command]) == 0
+        with Image.open(next(Path(command).glob("0000*.png"))) as picture:
+            found = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+        expected = candling.prototypes(
+            load_model("model"), "tree", start=pixels[..., :3].permute(2, 0, 1), seeds=1, steps=1,
+            robustness="none",
+        )  # fmt: skip
+        assert (found == expected.images[0].numpy()).all()
+        noise = candling.prototypes(load_model("model"), "tree", seeds=1, steps=1, robustness="none")
+        assert np.abs(found - noise.images[0].numpy().astype(float)).mean() > 20
+
+
+def test_a_start_between_classes(tmp_path: Path) -> None:
+    model = build_model(ModelSpec("residual_cnn", ("a", "b"), SIZE, {"widths": [4, 6]}), seed=3)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):  # as training leaves them: not zero, and so grey has a gradient
+                parameter.copy_(torch.linspace(0.1, 0.5, len(parameter)))
+        head = model.get_parameter("network.head.bias")
+        head.sub_(model.eval()(torch.rand(1, 3, *SIZE, generator=torch.Generator().manual_seed(0)))[0])
+    save_model(model, tmp_path / "between")
+    few = ["--seeds", "1", "--steps", "2", "--start", "equidistant"]
+    assert run(["prototype", "between", "--all", *few]) == 0
+    expected = candling.prototypes(load_model("between"), start="equidistant", seeds=1, steps=2)
+    table = pd.read_parquet("prototypes/prototypes.parquet")
+    pd.testing.assert_frame_equal(table.drop(columns="file"), expected.table)
+    assert run(["visualize", "between", "--objective", "margin[a]", *few]) == 0
+    shown = candling.visualize(load_model("between"), "margin[0]", start="equidistant", seeds=1, steps=2)
+    table = pd.read_parquet("visualizations/visualizations.parquet")
+    assert table["value"].tolist() == shown.table["value"].tolist()
+
+
 def test_an_earlier_result_is_replaced_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["visualize", "model", "--layer", "stem", *FEW, "--out", "out"]) == 0
     assert run(["visualize", "model", "--layer", "stages", *FEW, "--out", "out"]) == 0
@@ -216,6 +255,13 @@ BAD: dict[str, tuple[list[str], int, str]] = {
     "no pictures": ([*WITH, "--all", "--pictures", "none"], 4, "none: no such file or folder"),
     "no second model": ([*WITH, "--all", "--second", "none"], 2, "none: no spec.json here"),
     "a folder in use": ([*WITH, "--all", "--out", "model"], 4, "no part of an earlier prototypes"),
+    "no picture to start from": ([*WITH, "--all", "--start", "none.png"], 4, "none.png: No such file"),
+    "a start that is no picture": (
+        [*WITH, "--all", "--start", "model/spec.json"], 4, "--start model/spec.json: "
+    ),
+    "a start between no classes": (
+        [*SHOW, "--layer", "stem", "--start", "equidistant"], 4, "lies between classes, and stem has none"
+    ),
     "a file in the way": ([*WITH, "--all", "--out", "model/spec.json"], 4, "a file is in the way"),
     "below a file": ([*WITH, "--all", "--out", "model/spec.json/x"], 4, "cannot be written"),
     "no model": (["prototype", "none", "--all"], 2, "none: no spec.json here"),

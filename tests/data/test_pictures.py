@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from candling.data import Pictures, read_split, split_digest
+from candling.data import Pictures, read_picture, read_split, split_digest
 from candling.errors import DataError
 
 CLASSES = ("clear", "tank")
@@ -237,3 +237,22 @@ def test_masks_and_clean_pictures_of_another_size(tmp_path: Path, table: Table) 
     ]
     with pytest.raises(DataError, match=r"clean pictures are \(6, 7\), pictures \(6, 8\)"):
         read(tmp_path, clean)
+
+
+def test_one_picture_is_decoded_as_any(tmp_path: Path) -> None:
+    expected = np.random.default_rng(0).integers(0, 256, (4, 7, 3), dtype=np.uint8)
+    Image.fromarray(expected).save(tmp_path / "a.png")
+    found = read_picture(tmp_path / "a.png")
+    assert found.dtype == torch.uint8
+    assert (found.permute(1, 2, 0).numpy() == expected).all()
+    clear = np.concatenate([expected, np.zeros((4, 7, 1), np.uint8)], 2)
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    assert (read_picture(tmp_path / "clear.png") == 255).all(), "what is transparent is white"
+
+
+def test_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.png: No such file"):
+        read_picture(tmp_path / "none.png")
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(DataError, match=r"torn\.png: "):
+        read_picture(tmp_path / "torn.png")

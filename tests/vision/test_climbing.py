@@ -489,13 +489,36 @@ def test_few_steps_end_at_the_final_size() -> None:
     assert found.image.shape == (3, 96, 96)
 
 
-def test_sizes_without_an_objectives_place_are_left_out() -> None:
-    settings = replace(PLAIN, steps=4, growth=GROWING)
-    made = parameterise(natural_prior((96, 96)), settings)
-    at = {place: neuron("stem", 1, place, 0) for place in (10, 40)}
-    assert len(sizes(network(96).eval(), made, settings, CPU, [at[10]])) == 2
-    assert len(sizes(network(96).eval(), made, settings, CPU, [at[10], at[40]])) == 1
-    assert run(network(96), [Row(at[40])], settings, side=96)[0].steps == 4
+def test_what_is_at_a_place_is_climbed_at_the_final_size() -> None:
+    settings = replace(PLAIN, steps=6, growth=GROWING)
+    rows = [Row(channel("stem", 1)), Row(neuron("stem", 1, 10, 0)), Row(logit(0))]
+    shapes: list[tuple[int, ...]] = []
+    model = network(96).eval()
+    hook = model.register_forward_hook(lambda _, seen, __: shapes.append(tuple(seen[0].shape[2:])))
+    alone = [run(model, [row], settings, side=96)[0].image for row in rows]
+    shapes.clear()
+    run(model, [rows[1]], settings, side=96)
+    hook.remove()
+    # One look at the sizes that there are, then all steps at the whole of it.
+    assert shapes[-6:] == [(96, 96)] * 6
+    # So its neighbours grow as they would without it.
+    for one, company in zip(alone, run(model, rows, settings, side=96), strict=True):
+        assert torch.equal(one, company.image)
+
+
+def test_a_picture_to_start_from_keeps_what_it_shows() -> None:
+    start = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(3)) * 0.9 + 0.05
+    settings = replace(
+        PLAIN, parameterisation="fourier", steps=2, growth=GROWING, learning_rate=1e-7, limit=1.0
+    )
+    (found,) = run(network(96), [Row(logit(0))], settings, side=96, start=start)
+    assert (found.image.float() / 255 - start).abs().max() < 0.01
+
+
+def test_a_single_score_is_never_enough() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 1))
+    settings = replace(PLAIN, steps=20, enough=0.9)
+    assert run(model, [Row(logit(0))], settings)[0].steps == 20
 
 
 def test_objectives_of_many_kinds_share_a_batch() -> None:
@@ -741,7 +764,7 @@ def test_a_gradient_that_becomes_nan_leaves_no_traces(starts: int) -> None:
         if done >= 6:
             model.get_parameter("network.head.weight").data.fill_(torch.nan)
 
-    with pytest.raises(ModelError, match="gradient of an objective is NaN"):
+    with pytest.raises(ModelError, match=r"gradient of logit\[0\] \(seed 0, step \d+\) is NaN"):
         climb(
             model, [Row(logit(0)), Row(logit(1))], natural_prior((SIDE, SIDE)), replace(PLAIN, starts=starts),
             finished=lambda i, row: None, progress=progress,
@@ -810,9 +833,18 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path, diversity: float) -> None:
         ({"growth": ((0.5, 1.2), (1.0, -0.2))}, "growth"),
         ({"growth": ((0.7, 0.2), (0.5, 0.3), (1.0, 0.5))}, "growth"),
         ({"growth": ((0.0, 0.5), (1.0, 0.5))}, "growth"),
-        ({"steps": 0}, "whole numbers from 1"),
-        ({"seeds": 0}, "whole numbers from 1"),
-        ({"starts": 0}, "whole numbers from 1"),
+        ({"steps": 4.5}, "steps is 4.5; it must be a whole number from 1"),
+        ({"patience": -1}, "patience is -1"),
+        ({"learning_rate": 0}, "learning_rate is 0; it must be a number above 0"),
+        ({"limit": -1}, "limit is -1"),
+        ({"contrast": math.nan}, "contrast is nan"),
+        ({"diversity": -1}, "diversity is -1; it must be a number from 0"),
+        ({"enough": 95}, "a probability, at most 1"),
+        ({"fall": "x"}, "fall is 'x'"),
+        ({"growth": ((1,),)}, "write pairs"),
+        ({"steps": 0}, "whole number from 1"),
+        ({"seeds": 0}, "whole number from 1"),
+        ({"starts": 0}, "whole number from 1"),
     ],
 )
 def test_settings_that_mean_nothing(wrong: dict[str, object], says: str) -> None:

@@ -316,6 +316,13 @@ def test_the_canonical_text() -> None:
     assert (token("a", 1) + head("b", 0, 2) - logit(1)).layers == {"a", "b"}
 
 
+def test_the_classes_that_an_objective_is_about() -> None:
+    assert (logit(2) - 0.5 * probability(0) + channel("maps", 7)).classes == {0, 2}
+    assert (margin(1) + region(4, MASK)).classes == {1, 4}
+    assert hybrid([3, 1]).classes == {1, 3}
+    assert neuron("maps", 1).classes == frozenset()
+
+
 def test_masks_and_vectors_are_equal_by_what_they_hold() -> None:
     vector, mask = VECTOR.clone(), MASK.bool()
     objectives = {direction("a", vector), region(1, mask)}

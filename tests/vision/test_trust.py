@@ -60,7 +60,7 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 
 
 def test_score_is_the_geometric_mean_of_what_was_measured() -> None:
-    unseen = torch.tensor([[0.8, 0.6], [1.0, 1.0], [0.5, 0.3], [0.9, 0.9]])
+    unseen = torch.tensor([[0.8, 0.6, 0.1], [1.0, 1.0, 0.2], [0.5, 0.3, 0.2], [0.9, 0.9, 0.9]])
     like, path, second = (torch.tensor(v) for v in ([0.5, 1, 1, 0.4], [0.2, 1, 1, 0.7], [0.75, 1, 1, 0.1]))
     found = judge(unseen, chance=0.5, agreement=like, path=path, transfer=second)
     expected = [(0.2 * 0.5 * 0.2 * 0.5) ** 0.25, 1.0, 0.0, 0.0]

@@ -199,6 +199,85 @@ def test_a_start_is_where_rows_begin() -> None:
     assert (found.images[0].int() - start.clamp(5, 250).int()).abs().max() <= 1
 
 
+def between(outputs: int) -> nn.Module:
+    """A network that answers one noise with all classes alike."""
+    model = tiny(outputs=outputs)
+    with torch.no_grad():
+        model.get_parameter("head.weight").mul_(20)
+        model.get_parameter("head.bias").sub_(model(0.3 + 0.5 * noise(1, 3, 64, 64))[0])
+    return model
+
+
+def spread(values: Tensor) -> float:
+    return float(values.max() - values.min())
+
+
+class Answers:
+    """Scores, and sides, of the pictures that a model is asked about on the way of a climb."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.scores: list[Tensor] = []
+        self.sizes: list[tuple[int, ...]] = []
+        self.handle = model.register_forward_hook(self)
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if inputs[0].requires_grad and len(inputs[0]) == 8:  # so many at a time, whatever is asked for
+            self.scores.append(output.detach()[0])
+            self.sizes.append(tuple(inputs[0].shape[2:]))
+
+
+STILL: dict[str, Any] = {"seeds": 1, "steps": 2, "robustness": "none"}
+
+
+@pytest.mark.parametrize("parameterisation", ["fourier", "pixels"])
+def test_a_start_between_the_classes_that_are_asked_for(parameterisation: str) -> None:
+    model = between(4)
+    for asked, alike in (([1, 3], [1, 3]), ([2], [0, 1, 2, 3]), (None, [0, 1, 2, 3])):
+        answers = Answers(model)
+        found = candling.prototypes(
+            model, asked, start="equidistant", size=SIZE, parameterisation=parameterisation, **STILL
+        )
+        answers.handle.remove()
+        # A little is lost where colours are cut off and pictures are rendered.
+        assert spread(answers.scores[0][alike]) < 0.05 < spread(answers.scores[-1][alike])
+        shown = candling.visualize(
+            model, [f"logit[{c}]" for c in asked or range(4)], start="equidistant", size=SIZE,
+            parameterisation=parameterisation, **STILL,
+        )  # fmt: skip
+        assert torch.equal(found.images, shown.images)
+    answers = Answers(model)
+    candling.prototypes(model, size=SIZE, **STILL)
+    assert spread(answers.scores[0]) > 0.1, "noise is of one class more than of the other"
+
+
+def test_a_start_between_classes_is_of_the_final_size() -> None:
+    model = between(4)
+    answers = Answers(model)
+    candling.prototypes(model, [0, 2], start="equidistant", size=96, growth=((0.5, 0.5), (1.0, 0.5)), **STILL)
+    assert set(answers.sizes) == {(96, 96)}
+    assert spread(answers.scores[0][[0, 2]]) < 0.03
+
+
+def test_seeds_that_start_from_one_picture_do_not_count_as_agreeing() -> None:
+    start = noise(3, *SIZE)
+    found = candling.prototypes(classifier(), [0, 1], start=start, seeds=2, steps=2)
+    assert found.table["agreement"].isna().all()
+    assert any("start from one picture" in note for note in found.notes)
+
+
+def test_maco_starts_from_no_picture_between_classes() -> None:
+    with pytest.raises(ParamsError, match="maco has magnitudes of its own"):
+        candling.prototypes(classifier(), [0, 1], start="equidistant", parameterisation="maco")
+
+
+@pytest.mark.parametrize("what", ["margin[1] - 0.5*probability[2]", "logit[2] + logit[1] - conv.channel[0]"])
+def test_a_start_between_the_classes_of_a_text(what: str) -> None:
+    model = between(4)
+    answers = Answers(model)
+    candling.visualize(model, what, start="equidistant", size=SIZE, **STILL)
+    assert spread(answers.scores[0][[1, 2]]) < 0.03
+
+
 def test_settings_by_name() -> None:
     settings = Climb(parameterisation="pixels", seeds=3, steps=2)
     found = candling.prototypes(classifier(), [0], settings=settings, robustness="none", seeds=1)
@@ -476,7 +555,9 @@ BAD: dict[str, tuple[Made, dict[str, Any], type[CandlingError], str]] = {
         lambda _: tiny(), {"robustnes": "s"}, ParamsError, "no setting 'robustnes'; the nearest are"
     ),
     "no such strength": (lambda _: tiny(), {"robustness": "huge"}, ParamsError, "'huge' is none of none, s"),
-    "seeds that are no number": (lambda _: tiny(), {"seeds": "two"}, ParamsError, "cannot be used"),
+    "seeds that are no number": (
+        lambda _: tiny(), {"seeds": "two"}, ParamsError, "seeds is 'two'; it must be a whole number from 1"
+    ),
     "not a model": (lambda _: [1, 2], {}, ParamsError, "a torch module or text that names one, not list"),
     "no such folder": (lambda folder: folder / "none", {}, ModelError, "no spec.json here"),
     "a folder of a language model": (
@@ -523,6 +604,16 @@ BAD: dict[str, tuple[Made, dict[str, Any], type[CandlingError], str]] = {
     ),
     "several pictures to start from": (
         lambda _: tiny(), {"start": noise(2, 3, *SIZE)}, DataError, "must be (3, height, width)"
+    ),
+    "a start that is no picture": (
+        lambda _: tiny(), {"start": "grey"}, ParamsError, "no start 'grey'; it is a picture, 'equidistant' or"
+    ),
+    "a start between one class": (
+        lambda _: tiny(outputs=1), {"start": "equidistant"}, ParamsError, "needs two classes or more"
+    ),
+    "a start where nothing leads": (
+        lambda _: classifier(), {"start": "equidistant"}, ModelError,
+        "no gradient leads to a picture that is equidistant between 3 classes; start from noise",
     ),
     "a second model of other classes": (
         lambda _: classifier(), {"second": classifier(names=("red", "blue", "green"))}, ModelError,
@@ -612,6 +703,18 @@ def test_visualize_refuses_what_cannot_work(case: str, tmp_path: Path) -> None:
     model, rows = unsettled(made(tmp_path)), tmp_path / "rows"
     size = 8 if case == "smaller than the stride" else SIZE
     refused(lambda: candling.visualize(model, what, size=size, steps=3, folder=rows), model, error, words)
+    assert not rows.exists()
+
+
+@pytest.mark.parametrize("what", ["conv.channel[1]", ["logit[0]", "conv"]])
+def test_a_start_between_classes_where_there_are_none(what: Any, tmp_path: Path) -> None:
+    model, rows = unsettled(tiny()), tmp_path / "rows"
+
+    def call() -> object:
+        return candling.visualize(model, what, start="equidistant", size=SIZE, steps=3, folder=rows)
+
+    name = "conv.channel[1]" if isinstance(what, str) else "conv"
+    refused(call, model, ParamsError, f"lies between classes, and {name} has none; start from noise")
     assert not rows.exists()
 
 
