@@ -1,4 +1,4 @@
-"""Render the scripts of this folder to the pages beside them: `python docs/learn/render.py`.
+"""Render scripts to the pages beside them: `python docs/learn/render.py [SCRIPT…]`, by default those here.
 
 A script is in "percent" form, so that Jupyter and VS Code open it as a notebook: a line `# %% [markdown]`
 begins a cell of text in comments, a line `# %%` one of code, after which may stand a title. As in a notebook,
@@ -12,6 +12,7 @@ import ast
 import contextlib
 import io
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,5 +104,5 @@ def _run(cell: Cell, script: Path, names: dict[str, Any]) -> tuple[Any, str]:
 
 
 if __name__ == "__main__":
-    for script in scripts():
-        script.with_suffix(".md").write_text(render(script, FOLDER))
+    for script in [Path(name) for name in sys.argv[1:]] or scripts():
+        script.with_suffix(".md").write_text(render(script, script.parent))
