@@ -63,16 +63,16 @@ from candling.data.source import DataSource
 from candling.models import (
     ModelSource,
     ModelSpec,
-    batch_size,
     build_model,
     import_model,
     load_model,
     logits,
     probabilities,
 )
-from candling.vision.climbing import row_generator
+from candling.vision import climbing
+from candling.vision.climbing import FOURIER, MACO, Climb, row_generator
+from candling.vision.objectives import logit
 from candling.vision.priors import Prior, natural_prior
-from candling.vision.prototypes import FOURIER, MACO, Climb, generate_prototypes
 from candling.vision.scenes import Split, write_splits
 from candling.vision.training import Schedule, train
 from candling.vision.transforms import unseen_transforms
@@ -115,15 +115,21 @@ def candling(
     """Prototypes by candling: images (R, 3, size, size) in [0, 1], and classes (R,), seed by seed in each."""
     options = options or Options()
     settings = dataclasses.replace(options.settings, steps=steps, seeds=seeds)
-    found = generate_prototypes(model, classes, options.prior((size, size)), settings=settings)
-    return found.images.float() / 255, found.classes
+    rows = [climbing.Row(logit(c), seed) for c in classes for seed in range(seeds)]
+    made: dict[int, Tensor] = {}
+    # The pictures alone, as peers make them, without what `generate_prototypes` measures of them.
+    climbing.climb(
+        model, rows, options.prior((size, size)), settings,
+        finished=lambda place, row: made.update({place: row.image}),
+    )  # fmt: skip
+    images = torch.stack([made[place] for place in range(len(rows))]).float() / 255
+    return images, torch.tensor([c for c in classes for _ in range(seeds)])
 
 
 def steady(model: nn.Module, size: int, steps: int) -> None:
-    """One full batch of rows by candling, all of them at the full size and for all steps."""
-    count = batch_size((size, size), torch.device("cpu"), gradients=True)
-    options = changed(growth=((1.0, 1.0),), enough=None, patience=None)
-    candling(model, range(count), size, steps, options=options)
+    """Full batches of rows by candling, all of them at the full size and for all steps."""
+    options = changed(growth=((1.0, 1.0),), starts=1, enough=None, patience=None)
+    candling(model, range(8), size, steps, options=options)
 
 
 def uncorrelated(size: tuple[int, int]) -> Prior:
@@ -153,10 +159,12 @@ ABLATIONS: dict[str, Options] = {
     "no_transforms": changed(robustness="none"),
     "transforms_s": changed(robustness="s"),
     "transforms_l": changed(robustness="l"),
+    "no_limit": changed(limit=None),
+    "no_fall": changed(fall=0.0),
+    "no_heats": changed(starts=1),
     "no_frequency_penalty": changed(high_frequency=0.0, total_variation=0.0),
     "frequency_penalty": changed(high_frequency=1.0),
     "no_growth": changed(growth=((1.0, 1.0),)),
-    "growth": changed(growth=((0.5, 0.7), (1.0, 0.3))),
     "no_early_leaving": changed(enough=None, patience=None),
     "early_leaving": changed(enough=0.95),
     "no_diversity": changed(diversity=0.0),
