@@ -69,6 +69,7 @@ from candling.models import (
     logits,
     probabilities,
 )
+from candling.models.memory import keeping_memory
 from candling.vision import climbing
 from candling.vision.climbing import FOURIER, MACO, Climb, row_generator
 from candling.vision.objectives import logit
@@ -560,7 +561,9 @@ def overhead(subject: Subject, path: Path, *, repetitions: int, wanted: Callable
 
     if wanted(name):
         run = partial(steady, size=subject.size, steps=14)
-        add(name, over_floor(subject.model, run, repetitions), GOALS[subject.name])
+        with keeping_memory():  # as the climb does, so that its floor has it too
+            found = over_floor(subject.model, run, repetitions)
+        add(name, found, GOALS[subject.name])
     for peer, label in PEER_DEFAULTS.items():
         if wanted(f"{name}.{peer}"):
             config = peer_settings(subject.size)[label][1]

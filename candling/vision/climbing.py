@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from candling.errors import ModelError, ParamsError
 from candling.models import Classifier, batch_size, evaluating, layers, recording, scores
+from candling.models.memory import keeping_memory
 from candling.models.running import answer
 from candling.vision import regularisers
 from candling.vision.objectives import Objective, evaluate
@@ -399,7 +400,9 @@ class _Climber:
             gradients.append(self._gradient(found.climbed, some, members[rows]))
             values += found.values.tolist()
             likely += self._likely(found.output, members[rows])
-        gradient = self._restrained(torch.cat(gradients), images)
+        gradient = torch.cat(gradients) if len(gradients) > 1 else gradients[0]
+        if self.penalties or settings.blur:
+            gradient = self._restrained(gradient, images)
         (slope,) = torch.autograd.grad(pictures, drawn, gradient)
         pool.drawn = drawn.detach()
         self._adam(pool, slope)
@@ -425,7 +428,7 @@ class _Climber:
         """What the model says of some rows."""
         settings, count = self.settings, len(members)
         blanks = 0 if self.features is not None and not pool.trial else pool.together - count
-        filled = F.pad(seen, (0, 0, 0, 0, 0, 0, 0, blanks), value=0.5)
+        filled = F.pad(seen, (0, 0, 0, 0, 0, 0, 0, blanks), value=0.5) if blanks else seen
         objectives = [m.row.objective for m in members]
         reduced = settings.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16) if reduced else nullcontext():
@@ -449,7 +452,8 @@ class _Climber:
         if gradient is None:
             bad = list(members)
         else:
-            finite = torch.isfinite(gradient).flatten(1).all(1).tolist()
+            # What is NaN or infinite anywhere is so in the sum, which is the quickest to be had.
+            finite = torch.isfinite(gradient.sum((1, 2, 3))).tolist()
             bad = [member for member, good in zip(members, finite, strict=True) if not good]
         if gradient is None or bad:
             row = bad[0].row
@@ -486,7 +490,7 @@ class _Climber:
         spread = torch.tensor([(1 - _BETAS[1] ** t) ** 0.5 for t in steps])
         shape = (-1, *[1] * (slope.dim() - 1))
         ahead, spread = (one.to(self.device).view(shape) for one in (ahead, spread))
-        pool.drawn.add_(ahead * pool.first / (pool.second.sqrt() / spread + 1e-8))
+        pool.drawn.addcdiv_(ahead * pool.first, pool.second.sqrt().div_(spread).add_(1e-8))
         if self.limit is not None:
             pool.drawn = pool.parameterisation.held(pool.drawn, self.limit)
 
@@ -567,7 +571,7 @@ def climb(
         if progress is not None:
             progress(done, total)
 
-    with evaluating(model), torch.enable_grad():
+    with keeping_memory(), evaluating(model), torch.enable_grad():
         grown = sizes(model, whole, settings, device)
         # What is at a place of a small picture is elsewhere in a larger one, and a picture to start from
         # loses what a small one cannot show.

@@ -291,16 +291,17 @@ class Fourier(Parameterisation):
 
     def strength(self, drawn: Tensor) -> Tensor:
         tables = self._at(drawn.device, drawn.dtype)
+        colours = drawn[:, : self.channels]
         # Parseval: inner columns stand for their mirror too.
-        weights = (tables.spectrum.square() * tables.fold)[: self.channels]
-        power = (drawn[:, : self.channels].square().sum(-1) * weights).sum((1, 2, 3))
+        weights = (tables.spectrum * tables.fold.sqrt())[: self.channels, ..., None]
+        power = torch.linalg.vector_norm(colours * weights, dim=(1, 2, 3, 4)).square()
         # The outer columns are their own mirror, and what is odd in them is not seen.
-        outer = tables.fold == 1
-        waves = torch.view_as_complex(drawn[:, : self.channels, :, outer].contiguous())
-        waves = waves * tables.spectrum[: self.channels, :, outer]
+        outer = [0, -1] if self.size[1] % 2 == 0 else [0]
+        waves = torch.view_as_complex((colours[:, :, :, outer] * weights[:, :, outer]).contiguous())
         odd = (waves - waves.flip(2).roll(1, 2).conj()) / 2
         power = power - odd.abs().square().sum((1, 2, 3))
-        return (power / (self.channels * self.size[0] * self.size[1])).sqrt()
+        contrast: Tensor = (power / (self.channels * self.size[0] * self.size[1])).sqrt()
+        return contrast
 
     def _encode(self, planes: Tensor) -> Tensor:
         spectrum = self._at(planes.device, planes.dtype).spectrum
