@@ -114,17 +114,29 @@ def candling(
     options: Options | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Prototypes by candling: images (R, 3, size, size) in [0, 1], and classes (R,), seed by seed in each."""
+    images = torch.stack(climbed(model, classes, size, steps, seeds=seeds, options=options))
+    return images.float() / 255, torch.tensor([c for c in classes for _ in range(seeds)])
+
+
+def climbed(
+    model: nn.Module,
+    classes: Sequence[int],
+    size: int,
+    steps: int,
+    *,
+    seeds: int = 1,
+    options: Options | None = None,
+) -> list[Tensor]:
+    """The pictures alone, uint8, as peers make them: without what `generate_prototypes` measures of them."""
     options = options or Options()
     settings = dataclasses.replace(options.settings, steps=steps, seeds=seeds)
     rows = [climbing.Row(logit(c), seed) for c in classes for seed in range(seeds)]
     made: dict[int, Tensor] = {}
-    # The pictures alone, as peers make them, without what `generate_prototypes` measures of them.
     climbing.climb(
         model, rows, options.prior((size, size)), settings,
         finished=lambda place, row: made.update({place: row.image}),
     )  # fmt: skip
-    images = torch.stack([made[place] for place in range(len(rows))]).float() / 255
-    return images, torch.tensor([c for c in classes for _ in range(seeds)])
+    return [made[place] for place in range(len(rows))]
 
 
 def steady(model: nn.Module, size: int, steps: int) -> None:
@@ -433,7 +445,8 @@ def peak_memory(classes: int, size: int, steps: int) -> int:
     """Most bytes that this process has had in memory, once it has made a prototype for each class."""
     torch.set_num_threads(THREADS)
     spec = ModelSpec("torchvision:mobilenet_v2", tuple(map(str, range(1000))), (size, size))
-    candling(build_model(spec), range(classes), size, steps)
+    made = climbed(build_model(spec), range(classes), size, steps)
+    assert len(made) == classes
     status = Path("/proc/self/status")
     if status.exists():
         # What `getrusage` says also counts the parent's memory, from before this program was loaded.

@@ -75,15 +75,18 @@ class Climb:
     limit: contrast that rows are held to, in that of the prior's pictures; None: it is left to them. What
     saturates looks like nothing and has no gradient.
     robustness: a name in `candling.vision.transforms.ROBUSTNESS`, ``none`` to ``xl``.
-    growth: sizes in parts of the final side, and parts of the steps taken there. A row that starts from a
-    picture, or whose objective is at a place, takes all of them at the final size.
+    growth: sizes in parts of the final side, and parts of the steps taken there; by default 96 steps cost as
+    much as 35 at 224 px. A row that starts from a picture, or whose objective is at a place, takes all of them
+    at the final size.
     total_variation, high_frequency, l1, l2: how strongly the gradient is turned against each penalty: at 1,
     a picture with as much of it as a photograph has (penalty 1) is pulled back as strongly as up.
     blur: of the gradient, as a standard deviation in parts of the longer side.
     diversity: how strongly the seeds of one objective are pushed apart, in parts of the objective's value.
     enough: a row leaves when its class has this probability under transforms just drawn, averaged over the
     last steps; None: no row does. patience: a row leaves after so many steps without a better average.
-    precision: of the model's arithmetic; the picture's own is always float32.
+    precision: of the model's arithmetic; the picture's own is always float32. bfloat16 is for processors that
+    compute in it (without AVX-512 or AMX it is ten times slower); a picture becomes another one, and the mean
+    probability under held-out transforms stays the same to 0.01.
     """
 
     parameterisation: Literal["fourier", "maco", "pixels"] = "fourier"
