@@ -76,8 +76,8 @@ class Climb:
     saturates looks like nothing and has no gradient.
     robustness: a name in `candling.vision.transforms.ROBUSTNESS`, ``none`` to ``xl``.
     growth: sizes in parts of the final side, and parts of the steps taken there; by default 96 steps cost as
-    much as 35 at 224 px. A row that starts from a picture, or whose objective is at a place, takes all of them
-    at the final size.
+    much as 35 at 224 px. A row that starts from a picture, or whose objective is at a place, takes all of
+    them at the final size.
     total_variation, high_frequency, l1, l2: how strongly the gradient is turned against each penalty: at 1,
     a picture with as much of it as a photograph has (penalty 1) is pulled back as strongly as up.
     blur: of the gradient, as a standard deviation in parts of the longer side.
