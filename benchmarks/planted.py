@@ -36,6 +36,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw
+from scipy.stats import mannwhitneyu
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from torchvision.transforms.functional import pil_to_tensor
@@ -400,8 +401,9 @@ class Recovery:
 
     @property
     def found(self) -> bool:
-        """Whether each seed is above 95% of chance, and their mean above all of it."""
-        return bool(self.own.min() > self.chance.quantile(0.95)) and bool(self.own.mean() > self.chance.max())
+        """Whether seeds are above chance by an exact Mann-Whitney test, one-sided at 0.001."""
+        test = mannwhitneyu(self.own.numpy(), self.chance.numpy(), alternative="greater", method="exact")
+        return bool(test.pvalue < 0.001)
 
 
 def recover(

@@ -6,6 +6,7 @@ Nothing is decoded and no model is run. A test runs the steps and holds each cou
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,7 @@ import torch
 
 from candling.data import Pictures, stratified
 from candling.models import ModelSpec
-from candling.vision.climbing import Climb
+from candling.vision.climbing import Climb, seen_together
 from candling.vision.corruptions import CORRUPTIONS
 from candling.vision.counterfactuals import associated_backgrounds, pair_swaps
 from candling.vision.isolation import object_shapley, window_size, windows_of
@@ -138,14 +139,18 @@ def channels(sight: Sight) -> Count:
 
 
 def _climbed(sight: Sight, settings: Climb, rows: int) -> Count:
-    """Rows that climb, the heats of their start among it, each to one picture."""
-    heats = settings.starts * settings.heat if settings.starts > 1 else 0
-    whole = sight.size[0] * sight.size[1]
-    spared = [(1 - height * width / whole, steps) for (height, width), steps in sight.growth.stages]
-    saved = sum(part * steps for part, steps in spared) + (heats * spared[0][0] if spared else 0.0)
-    return Count(
-        sight.growth.asked, rows * (heats + settings.steps), saved=rows * saved, written=rows
-    )  # fmt: skip
+    """Rows that climb, the heats of their start and the blanks beside them among it, each to one picture."""
+    stages = list(sight.growth.stages) or [(sight.size, settings.steps)]
+    passes = [(size, steps, rows) for size, steps in stages]
+    if settings.starts > 1:
+        passes.append((stages[0][0], settings.heat, rows * settings.starts))
+    backward, saved = 0, 0.0
+    for (height, width), steps, count in passes:
+        seen = seen_together((height, width), torch.device("cpu"))
+        shown = steps * math.ceil(count / seen) * seen
+        backward += shown
+        saved += shown * (1 - height * width / (sight.size[0] * sight.size[1]))
+    return Count(sight.growth.asked, backward, saved=saved, written=rows)
 
 
 def _audited(sight: Sight, role: str) -> Pictures:

@@ -41,7 +41,18 @@ from candling.vision.parameterisations import (
 from candling.vision.priors import Prior, steeper
 from candling.vision.transforms import ROBUSTNESS, move, moves
 
-__all__ = ["FOURIER", "MACO", "Climb", "Climbed", "Row", "climb", "parameterise", "row_generator", "sizes"]
+__all__ = [
+    "FOURIER",
+    "MACO",
+    "Climb",
+    "Climbed",
+    "Row",
+    "climb",
+    "parameterise",
+    "row_generator",
+    "seen_together",
+    "sizes",
+]
 
 Progress = Callable[[int, int], None]
 
@@ -598,7 +609,7 @@ def _pools(
     """Where rows are from their start to their end, one after another."""
     pools: list[_Pool] = []
     for size, steps in stages:
-        seen = _together(size, device)
+        seen = seen_together(size, device)
         room = math.ceil((batch or batch_size(size, device, gradients=True)) / seen) * seen
         pools.append(_Pool(whole.resized(size), steps, room, seen, final=size == whole.size))
     if trial:
@@ -655,8 +666,11 @@ def _run(
             _grow(gone, pool, pools[place + 1], together=together)
 
 
-def _together(size: tuple[int, int], device: torch.device) -> int:
-    """Rows that the model sees in one pass: few, so that a row alone is not costly."""
+def seen_together(size: tuple[int, int], device: torch.device) -> int:
+    """Rows that the model sees in one pass, blanks among them where fewer climb.
+
+    Few, so that a row alone is not costly; so many that a pass is not.
+    """
     if device.type != "cpu":
         return 16
     return 4 if size[0] * size[1] >= _LARGE else 8

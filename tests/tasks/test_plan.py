@@ -361,8 +361,8 @@ def test_steps_on_small_pictures_cost_less(tmp_path: Path) -> None:
     whole = replace(small, growth=Growth())
     for count in (counting.prototypes, counting.channels):
         with_growth, without = count(small), count(whole)
-        assert with_growth.backward == without.backward
-        assert 0 < with_growth.saved < with_growth.backward
+        # In parts of the whole size, though more small pictures are seen at once, blanks among them.
+        assert with_growth.backward >= without.backward > with_growth.backward - with_growth.saved
         assert without.saved == 0
         assert with_growth.forward > without.forward  # the model is asked which sizes it takes
     stages = small.growth.stages
