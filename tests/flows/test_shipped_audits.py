@@ -65,7 +65,7 @@ def cut_down() -> dict[str, Any]:
     params: dict[str, Any] = yaml.safe_load((ROOT / "params" / "imagenet-mobilenet.yaml").read_text())
     assert set(CLASSES) < set(params["data"]["classes"])
     params["data"]["classes"] = list(CLASSES)
-    params["prototypes"] |= {"steps": 8}
+    params["prototypes"] |= {"steps": 32}
     params["isolation"] |= {"side": 56, "stride": 56, "pictures": 4}
     params["robustness"] = {"severities": [1, 5]}
     return params
