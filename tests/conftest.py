@@ -40,6 +40,8 @@ Serve = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
 def pytest_configure(config: pytest.Config) -> None:
     # MLflow's own mappers use a loader that SQLAlchemy 2.1 deprecates.
     config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy is deprecated")
+    # foolbox imports a name that SciPy 2 will not have.
+    config.addinivalue_line("filterwarnings", "ignore:Please import `gaussian_filter`:DeprecationWarning")
 
 
 @pytest.fixture(scope="session")
