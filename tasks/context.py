@@ -5,19 +5,28 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from candling.audit.record import Artifact, Measurement
+from candling.audit.record import Artifact, Finding, Measurement
 from tasks.params import Params, read_params
 from tasks.read_data import Dataset, locate
 from tasks.store import Store, Stored
 
-__all__ = ["Context", "Listener", "listener", "one_thread", "read_measurements", "run_step", "write_findings"]
+__all__ = [
+    "Context",
+    "Found",
+    "Listener",
+    "listener",
+    "one_thread",
+    "read_findings",
+    "run_step",
+    "write_findings",
+]
 
 Tick = Callable[[int, int], None]
 
@@ -133,28 +142,40 @@ def run_step(
     return stored
 
 
+class Found(NamedTuple):
+    """What a step found, for `decide` to gather."""
+
+    measurements: list[Measurement]
+    artifacts: list[Artifact]
+    notes: dict[str, str]
+    findings: list[Finding]
+
+
 def write_findings(
     folder: Path,
-    measurements: list[Measurement],
-    artifacts: list[Artifact] | None = None,
+    measurements: Sequence[Measurement],
+    artifacts: Sequence[Artifact] = (),
     notes: Mapping[str, str] | None = None,
+    findings: Sequence[Finding] = (),
 ) -> None:
-    """Write what a step measured, for `decide` to gather."""
+    """Write what a step found into `folder`, whole."""
     content = {
         "measurements": [m.model_dump(mode="json") for m in measurements],
-        "artifacts": [a.model_dump(mode="json") for a in artifacts or []],
+        "artifacts": [a.model_dump(mode="json") for a in artifacts],
         "notes": dict(notes or {}),
+        "findings": [f.model_dump(mode="json") for f in findings],
     }
     (folder / "findings.json").write_text(
         json.dumps(content, sort_keys=True, allow_nan=False), encoding="utf-8"
     )
 
 
-def read_measurements(folder: Path) -> tuple[list[Measurement], list[Artifact], dict[str, str]]:
+def read_findings(folder: Path) -> Found:
     """What `write_findings` wrote."""
     content = json.loads((folder / "findings.json").read_text(encoding="utf-8"))
-    return (
+    return Found(
         [Measurement.model_validate(m) for m in content["measurements"]],
         [Artifact.model_validate(a) for a in content["artifacts"]],
         content["notes"],
+        [Finding.model_validate(f) for f in content["findings"]],
     )

@@ -10,7 +10,7 @@ from prefect import task
 
 from candling.audit.record import Artifact, AuditRecord, Finding, Measurement, StepError, write_record
 from candling.errors import ServiceError
-from tasks.context import Context, read_measurements
+from tasks.context import Context, read_findings
 from tasks.environment import environment
 from tasks.store import Stored
 
@@ -70,6 +70,7 @@ def decide(
     """Write `reports/<audit>/<subject>/record.json` with its pictures and return the folder."""
     measurements: list[Measurement] = []
     artifacts: list[Artifact] = []
+    findings: list[Finding] = []
     notes = dict(said)
     folder = context.report / name
     part = folder.with_name(f".{name}.part")
@@ -77,15 +78,17 @@ def decide(
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         for step in steps:
-            found, files, more = read_measurements(step.path)
-            measurements += found
-            artifacts += files
-            notes |= more
-            for artifact in files:
+            found = read_findings(step.path)
+            measurements += found.measurements
+            artifacts += found.artifacts
+            notes |= found.notes
+            findings += found.findings
+            for artifact in found.artifacts:
                 target = part / artifact.path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(step.path / artifact.path, target)
-        finding = background_finding(measurements)
+        swapped = background_finding(measurements)
+        findings = [*([] if swapped is None else [swapped]), *findings]
         record = AuditRecord(
             audit=context.params.name,
             subject=name,
@@ -94,7 +97,7 @@ def decide(
             classes=context.dataset.names,
             digests=dict(digests),
             measurements=tuple(sorted(measurements, key=lambda m: (m.id, sorted(m.scope.items())))),
-            findings=() if finding is None else (finding,),
+            findings=tuple(findings),
             errors=tuple(errors),
             artifacts=tuple(artifacts),
             notes=notes,

@@ -30,7 +30,7 @@ from candling.vision.training import Schedule
 from tasks import counting
 from tasks.calibration import Rates, flat_prior, time_import, time_model, time_training
 from tasks.compute_entanglement import compute_matrix
-from tasks.context import Context, Listener, listener, read_measurements
+from tasks.context import Context, Listener, listener, read_findings
 from tasks.counting import Count, Growth, Sight
 from tasks.generate_prototypes import generate, prototype_settings
 from tasks.import_data import import_data
@@ -188,7 +188,7 @@ def _look(context: Context, subject: Subject, model: Classifier) -> _Data:
         notes["store"] = f"Whether results are in the store was not looked up: all of {count} pictures " \
             "would have to be read for that."  # fmt: skip
     for stored in dataset.imports if dataset else ():
-        told = read_measurements(stored.path)[2]
+        told = read_findings(stored.path).notes
         notes |= {name: told[name] for name in sorted(told) if name.startswith("data.")}
     classes, located = model.classes, (dataset or context.dataset).splits
     with tempfile.TemporaryDirectory(prefix="candling-") as made:

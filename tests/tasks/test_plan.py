@@ -25,7 +25,7 @@ from tasks import counting
 from tasks import retrain as retrain_module
 from tasks.calibration import time_import
 from tasks.compute_entanglement import compute_matrix
-from tasks.context import Context, read_measurements
+from tasks.context import Context, read_findings
 from tasks.counting import Growth
 from tasks.generate_prototypes import generate
 from tasks.import_data import import_data
@@ -279,7 +279,7 @@ def really(context: Context, seen: Counter[str]) -> tuple[Passes, dict[str, str]
             results.append(run(task, subject.name, context, subject))
     notes: dict[str, str] = {}
     for stored in results:
-        notes |= read_measurements(stored.path)[2]
+        notes |= read_findings(stored.path).notes
     out = {key.removeprefix("left_out."): text for key, text in notes.items() if key.startswith("left_out.")}
     return found, out, results
 
@@ -303,7 +303,7 @@ def test_the_plan_is_what_happens(tmp_path: Path, case: str, passes: Counter[str
     assert found.left_out == left_out
     assert sum(sum(pair) for pair in happened.values()) == found.forward + found.backward > 0
     assert all(step.seconds > 0 for step in found.steps if not step.stored)
-    written = sum(len(read_measurements(stored.path)[1]) for stored in results)
+    written = sum(len(read_findings(stored.path).artifacts) for stored in results)
     assert found.written == written
 
     # What was done is not planned again.
