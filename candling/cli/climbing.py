@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from candling.vision.advance import Advance
     from candling.vision.results import Visualizations
 
-__all__ = ["make"]
+__all__ = ["make", "plain", "render"]
 
 
 _OF_BAR = 1000  # parts of a bar
@@ -96,19 +96,20 @@ def make(
             "folder": str(folder),
             "settings": dataclasses.asdict(found.settings),
             "notes": list(found.notes),
-            name: [{key: _plain(value) for key, value in row.items()} for row in table],
+            name: [{key: plain(value) for key, value in row.items()} for row in table],
         }
         emit(json.dumps(said, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
         return
     facts = [*found.notes, f"contact sheet: {folder / f'{name}.png'}"]
-    emit(_render(table, columns, facts, terminal=is_terminal(), width=width()))
+    emit(render(table, columns, facts, terminal=is_terminal(), width=width()))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON has it: what is no finite number is null."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _render(
+def render(
     rows: Sequence[Mapping[str, Any]],
     columns: Mapping[str, str],
     facts: Sequence[str],
@@ -135,7 +136,7 @@ def _render(
             column, justify="left" if isinstance(rows[0][column], str) else "right", overflow="fold"
         )
     for row in rows:
-        cells = ("–" if _plain(row[key]) is None else form.format(row[key]) for key, form in columns.items())
+        cells = ("–" if plain(row[key]) is None else form.format(row[key]) for key, form in columns.items())
         table.add_row(*(Text(clean(cell)) for cell in cells))
     console.print(table)
     console.print()

@@ -22,7 +22,19 @@ from candling.errors import CandlingError
 __all__ = ["guard", "main", "run"]
 
 # Each is the module of its name in this package; it is imported only when it is called.
-COMMANDS = ("audit", "gate", "inspect", "plan", "predict", "prototype", "rules", "trend", "visualize")
+COMMANDS = (
+    "audit",
+    "gate",
+    "inspect",
+    "isolate",
+    "plan",
+    "predict",
+    "prototype",
+    "rules",
+    "trend",
+    "trick",
+    "visualize",
+)
 
 USAGE = 4
 ERRORED = 2

@@ -3,6 +3,7 @@
 `import_model` makes that folder of a `ModelSource`, `load_model` rebuilds the model from it.
 """
 
+from candling.models.batching import Batches, MemoryRanOut
 from candling.models.classifier import Classifier, log_odds, probabilities
 from candling.models.describing import describe
 from candling.models.finetuning import with_new_head
@@ -28,8 +29,10 @@ from candling.models.spec import ModelSpec, read_spec
 from candling.models.storage import build_model, load_model, model_digest, save_model
 
 __all__ = [
+    "Batches",
     "Classifier",
     "Layer",
+    "MemoryRanOut",
     "ModelSource",
     "ModelSpec",
     "Preprocessing",

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from candling.errors import DataError, ModelError
+from candling.models.batching import Batches
 from candling.models.blackbox import BlackBox
 from candling.models.classifier import Classifier, probabilities
 from candling.models.heads import first_tensor, probes, scores
@@ -107,24 +108,32 @@ def batch_size(size: Sequence[int], device: torch.device, *, gradients: bool = F
 
 
 @torch.no_grad()  # a model may keep what it made, and inference tensors cannot be climbed through
-def logits(model: nn.Module, images: Tensor, *, batch: int | None = None) -> Tensor:
+def logits(model: nn.Module, images: Tensor, *, batch: int | Batches | None = None) -> Tensor:
     """Logits (N, classes) of images (N, C, H, W), uint8 or float in [0, 1], in batches.
 
     Of dense scores (N, classes, h, w) they are the mean over places.
 
+    Parameters
+    ----------
+    batch
+        Images at a time, None: see `batch_size`. Where memory runs out, half as many are tried. `Batches`
+        that are given remember how many fitted.
+
     Raises
     ------
     ModelError
-        If any logit is NaN or infinite, or the model returns no scores.
+        If any logit is NaN or infinite, the model returns no scores, or memory has no room for one image.
     """
-    with evaluating(model):
+    if not isinstance(batch, Batches):
+        batch = Batches(batch or batch_size(images.shape[2:], images.device))
+
+    def one_pass(rows: slice) -> Tensor:
         # Convolutions are about twice as fast on channels-last images, whatever the weights' format.
-        out = torch.cat(
-            [
-                _overall(scores(model(_as_unit(part).contiguous(memory_format=torch.channels_last))))
-                for part in images.split(batch or batch_size(images.shape[2:], images.device))
-            ]
-        )
+        part = _as_unit(images[rows]).contiguous(memory_format=torch.channels_last)
+        return _overall(scores(model(part)))
+
+    with evaluating(model):
+        out = torch.cat(batch.over(len(images), one_pass))
     bad = ~torch.isfinite(out).all(1)
     if bad.any():
         raise ModelError(

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from candling.errors import DataError, ParamsError, ServiceError
 
-__all__ = ["as_html", "check_place", "contact_sheet", "write"]
+__all__ = ["as_html", "check_place", "contact_sheet", "write", "write_page"]
 
 _GAP = 12  # pixels around and between the cells of a sheet
 _LEAD = 4  # pixels between a picture and its caption
@@ -122,11 +122,13 @@ def write(
     name: str,
     captions: Sequence[str] | None = None,
     columns: int | None = None,
+    files: Sequence[str] | None = None,
 ) -> None:
     """Write pictures, their table and a contact sheet into a folder: whole, or not at all.
 
-    The folder holds a PNG a row (``0003-school-bus.png``), ``<name>.parquet``, which is the table with the
-    column ``file`` (name of the row's PNG; one that is there is replaced), and the sheet ``<name>.png``.
+    The folder holds a PNG a row (``0003-school-bus.png``, or as `files` say), ``<name>.parquet``, which is
+    the table with the column ``file`` (name of the row's PNG; one that is there is replaced), and the sheet
+    ``<name>.png``.
 
     Parameters
     ----------
@@ -142,6 +144,8 @@ def write(
         it has one, otherwise its first two columns.
     columns
         Of the sheet; None: see `contact_sheet`.
+    files
+        R names of PNGs, each another one.
     name
         Of letters, digits, dots, dashes and underscores, a letter first.
 
@@ -155,32 +159,45 @@ def write(
     ServiceError
         The folder cannot be written.
     """
-    if not re.fullmatch(r"[A-Za-z][\w.-]{0,99}", name, re.ASCII):
-        raise ParamsError(
-            f"{name!r} cannot name files; use letters, digits, dots, dashes and underscores, a letter first"
-        )
+    _check_name(name)
     captions = _captions(table) if captions is None else captions
     _check(images, captions)
     if len(table) != len(captions):
         raise ParamsError(f"{len(captions)} pictures need as many rows of a table, not {len(table)}")
     digits = max(4, len(str(len(captions) - 1)))
-    files = [f"{row:0{digits}d}{_slug(caption)}.png" for row, caption in enumerate(captions)]
-    try:
-        with _whole(Path(folder).resolve(), name) as part:
-            for picture, file in zip(_pictures(images), files, strict=True):
-                picture.save(part / file, compress_level=_EFFORT)
-            contact_sheet(images, captions, columns=columns).save(
-                part / f"{name}.png", compress_level=_EFFORT
-            )
-            try:
-                table.assign(file=files).to_parquet(part / f"{name}.parquet")
-            except (ValueError, TypeError, NotImplementedError) as error:
-                why = " ".join(str(error).split())[:200]
-                raise ParamsError(f"the table of {name} cannot be saved as Parquet: {why}") from error
-    except OSError as error:
-        raise ServiceError(
-            f"{folder}: cannot be written ({error.strerror or error}); free it and run again"
-        ) from error
+    if files is None:
+        files = [f"{row:0{digits}d}{_slug(caption)}.png" for row, caption in enumerate(captions)]
+    with _writing(folder, name) as part:
+        for picture, file in zip(_pictures(images), files, strict=True):
+            picture.save(part / file, compress_level=_EFFORT)
+        contact_sheet(images, captions, columns=columns).save(part / f"{name}.png", compress_level=_EFFORT)
+        _save_table(table.assign(file=files), part, name)
+
+
+def write_page(folder: Path | str, page: Image.Image, table: pd.DataFrame, *, name: str) -> None:
+    """Write one picture and the table that it shows into a folder: whole, or not at all.
+
+    The folder holds ``<name>.png`` and ``<name>.parquet``, which is the table with the column ``file``, the
+    picture's name.
+
+    Parameters
+    ----------
+    folder, name
+        As for `write`.
+    page
+        The picture.
+    table
+        Any number of rows.
+
+    Raises
+    ------
+    ParamsError, ServiceError
+        As for `write`.
+    """
+    _check_name(name)
+    with _writing(folder, name) as part:
+        page.save(part / f"{name}.png", compress_level=_EFFORT)
+        _save_table(table.assign(file=f"{name}.png"), part, name)
 
 
 def as_html(images: Tensor, captions: Sequence[str]) -> str:
@@ -367,6 +384,33 @@ def _slug(caption: str) -> str:
 
 
 # --- folders -----------------------------------------------------------------------------------
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z][\w.-]{0,99}", name, re.ASCII):
+        raise ParamsError(
+            f"{name!r} cannot name files; use letters, digits, dots, dashes and underscores, a letter first"
+        )
+
+
+def _save_table(table: pd.DataFrame, folder: Path, name: str) -> None:
+    try:
+        table.to_parquet(folder / f"{name}.parquet")
+    except (ValueError, TypeError, NotImplementedError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ParamsError(f"the table of {name} cannot be saved as Parquet: {why}") from error
+
+
+@contextmanager
+def _writing(folder: Path | str, name: str) -> Iterator[Path]:
+    """`_whole`, with one sentence where the folder cannot be written."""
+    try:
+        with _whole(Path(folder).resolve(), name) as part:
+            yield part
+    except OSError as error:
+        raise ServiceError(
+            f"{folder}: cannot be written ({error.strerror or error}); free it and run again"
+        ) from error
 
 
 def check_place(folder: Path | str, name: str) -> None:

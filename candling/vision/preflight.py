@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from candling.errors import ModelError, ParamsError
-from candling.models import Classifier, answer, evaluating, recording, scores
-from candling.models.heads import probes
+from candling.models import Classifier, ModelSpec, answer, evaluating, recording, scores
+from candling.models.blackbox import BlackBox
+from candling.models.heads import as_logits, detect, output_tensor, probes
 from candling.models.running import refuse_black_box
 from candling.vision.objectives import Objective, check, evaluate
 
-__all__ = ["class_count", "preflight"]
+__all__ = ["as_scores", "class_count", "preflight"]
 
 _SMALLEST = 3  # pixels of the shorter side: what is measured of pictures mirrors two of them at each edge
 
@@ -33,6 +34,66 @@ def class_count(model: nn.Module, shape: tuple[int, int, int]) -> int:
     """
     with evaluating(model), torch.no_grad():
         return scores(answer(model, torch.full((1, *shape), 0.5, device=_device(model)))).shape[1]
+
+
+class _Read(Classifier):
+    """A module that takes images in [0, 1] as they are, read by what its outputs were found to be."""
+
+    def normalise(self, images: Tensor) -> Tensor:
+        return images
+
+    def forward(self, images: Tensor) -> Tensor:
+        return as_logits(output_tensor(self.network(images)), self.spec.head, self.spec.output)
+
+
+def as_scores(
+    model: nn.Module, shape: tuple[int, int, int], names: Sequence[str] = ()
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The model, or one around it that gives logits where it returns probabilities or a single output.
+
+    Log-odds of probabilities that are taken for logits are wrong, and nothing tells. A `Classifier` knows
+    what its network returns and is given back as it is, as is a module with dense scores. Two passes see
+    whether outputs leave [0, 1]; only where they do not is more tried (`candling.models.heads.detect`).
+
+    Parameters
+    ----------
+    shape
+        Channels, height and width of the pictures.
+    names
+        Of the classes; numbers where none are given.
+
+    Returns
+    -------
+    tuple
+        A module whose outputs `candling.models.log_odds` and `probabilities` read rightly, and sentences on
+        what was found.
+
+    Raises
+    ------
+    ModelError
+        If it does not take such pictures, returns no scores, or a black box leaves open what they are.
+    """
+    if isinstance(model, Classifier):
+        return model, ()
+    like = next((p for p in model.parameters() if p.is_floating_point()), torch.zeros(()))
+    inputs = probes((shape[1], shape[2]), shape[0]).to(like)
+    with evaluating(model):
+        with torch.no_grad():
+            some = scores(answer(model, inputs[:2]))
+        count = some.shape[1]
+        plain = count > 1 and (some.min() < 0 or some.max() > 1)
+        if some.dim() != 2 or plain or not torch.isfinite(some).all():
+            return model, ()
+        closed = any(isinstance(module, BlackBox) for module in model.modules())
+        found = detect(model, inputs, black_box=closed)
+    if found.head == "softmax" and found.output == "logits":
+        return model, ()
+    classes = tuple(names) or tuple(map(str, range(2 if found.head == "binary" else count)))
+    spec = ModelSpec("as it is", classes, (shape[1], shape[2]), head=found.head, output=found.output)
+    notes = [f"{found.note}; their logarithms are taken for logits"] if found.note else []
+    if found.head == "binary":
+        notes.append("the model has a single output, which is read as two classes, 0 and 1")
+    return _Read(model, spec), tuple(notes)
 
 
 def preflight(model: nn.Module, objectives: Sequence[Objective], shape: tuple[int, int, int]) -> None:
