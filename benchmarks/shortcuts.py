@@ -30,7 +30,7 @@ from candling.models import Classifier, ModelSpec, build_model
 from candling.models import logits as logits_of
 from candling.vision.counterfactuals.candidates import Candidate
 from candling.vision.counterfactuals.suspicion import suspect
-from candling.vision.factors import dose_response
+from candling.vision.factors import dose_response, explained
 from candling.vision.faithfulness import relevance_mass
 from candling.vision.isolation import Isolation, isolate
 from candling.vision.scenes import ENVIRONMENTS, Scene, draw
@@ -491,7 +491,7 @@ def audit(model: Classifier, planted: Planted, maps: Isolation, mode: str) -> di
             **_against(planted, maps, one.candidate),
             "statement": one.statement,
         }
-        for one in tested
+        for one in explained(tested, factors)
         if one.status == "confirmed"
     ]
     causes = [

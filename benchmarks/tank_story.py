@@ -70,10 +70,12 @@ CLAIMS = (
 
 def evidence_on_grass(folder: Path, model: Path) -> Measurement:
     """`object_evidence.over_chance` of tanks on grass as the audit has it, on all pictures of the group."""
+    import torch
+
     from candling.data import read_split, unit
     from candling.models import load_model
     from candling.statistics import ratio_of_means
-    from candling.vision.isolation import evidence_share, isolate
+    from candling.vision.isolation import Windows, evidence_share, isolate
     from tasks.context import one_thread
     from tasks.pictures import donors_in_turn
 
@@ -83,7 +85,9 @@ def evidence_on_grass(folder: Path, model: Path) -> Measurement:
     donors = donors_in_turn(read_split(folder, "donors", classifier.classes))
     assert pictures.masks is not None
     with one_thread():
-        maps = isolate(classifier, unit(pictures.images), donors=donors).maps[:, 1]
+        tank = torch.ones(len(pictures), 1, dtype=torch.long)
+        found = isolate(classifier, unit(pictures.images), classes=tank, method=Windows(donors=donors))
+        maps = found.maps[:, 0]
     objects = pictures.masks > 0
     share, area = evidence_share(maps, objects).double(), objects.double().mean((1, 2))
     return measured("object_evidence.over_chance", ratio_of_means(share.numpy(), area.numpy()), GRASS)

@@ -1,7 +1,9 @@
 """Candling: hold a model to the light, and see what it has really learned.
 
 `prototypes` and `visualize` make the pictures that excite a class, a channel or a neuron the most, `layers`
-lists what there is to name. They need the extra ``engine``; `import candling` alone needs and loads nothing.
+lists what there is to name, `isolate` shows which parts of a picture a prediction uses, `trick` changes a
+picture so little that nobody sees it and so that a model does, `entanglement` tells which classes a model
+keeps close together. They need the extra ``engine``; `import candling` alone needs and loads nothing.
 """
 
 from __future__ import annotations
@@ -10,15 +12,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from candling.vision.entanglements import Entanglements, entanglement
+    from candling.vision.isolations import Isolations, isolate
     from candling.vision.results import Visualizations
+    from candling.vision.tricking import Tricked, trick
     from candling.vision.visualization import layers, prototypes, visualize
 
-__all__ = ["Visualizations", "layers", "prototypes", "visualize"]
+__all__ = [
+    "Entanglements",
+    "Isolations",
+    "Tricked",
+    "Visualizations",
+    "entanglement",
+    "isolate",
+    "layers",
+    "prototypes",
+    "trick",
+    "visualize",
+]
 
 _HOMES = {
+    "Entanglements": "candling.vision.entanglements",
+    "Isolations": "candling.vision.isolations",
+    "Tricked": "candling.vision.tricking",
     "Visualizations": "candling.vision.results",
+    "entanglement": "candling.vision.entanglements",
+    "isolate": "candling.vision.isolations",
     "layers": "candling.vision.visualization",
     "prototypes": "candling.vision.visualization",
+    "trick": "candling.vision.tricking",
     "visualize": "candling.vision.visualization",
 }
 

@@ -15,6 +15,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from candling.audit.record import StepError
 from candling.errors import CandlingError
+from tasks.attack_model import attack_eval_set
 from tasks.compute_entanglement import compute_matrix
 from tasks.context import Context, Listener, listener
 from tasks.decide import decide
@@ -30,6 +31,7 @@ from tasks.retrain import retrain
 from tasks.store import Stored
 from tasks.test_counterfactuals import test_background
 from tasks.test_robustness import test_corruptions
+from tasks.test_suspicions import test_suspicions
 from tasks.tracking import check_tracking
 from tasks.visualize_channels import check_layers, visualize
 from tasks.write_report import write_report
@@ -61,6 +63,8 @@ class Examination:
 def examine(context: Context, name: str, subject: Any) -> Examination:
     """Audit one subject: every step that does not need another runs beside it."""
     prototypes: Any = generate.submit(context, subject)
+    entangled: Any = compute_matrix.submit(context, subject, prototypes)
+    isolated: Any = isolate_eval_set.submit(context, subject)
     asked_for: dict[str, Any] = {}
     if context.params.channels is not None:
         asked_for["visualize channels"] = visualize.submit(context, subject)
@@ -71,11 +75,13 @@ def examine(context: Context, name: str, subject: Any) -> Examination:
             "load model": subject,
             "generate prototypes": prototypes,
             **asked_for,
-            "compute entanglement": compute_matrix.submit(context, subject, prototypes),
-            "isolate features": isolate_eval_set.submit(context, subject),
+            "compute entanglement": entangled,
+            "isolate features": isolated,
+            "test suspicions": test_suspicions.submit(context, subject, isolated),
             "test counterfactuals": test_background.submit(context, subject),
             "measure performance": measure.submit(context, subject),
             "test robustness": test_corruptions.submit(context, subject),
+            "attack model": attack_eval_set.submit(context, subject, entangled),
         },
     )
 

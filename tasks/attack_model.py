@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from candling.audit.record import Artifact, Measurement, measured
+from tasks.compute_entanglement import attack_correlation
 from tasks.context import Context, Tick, write_findings
 from tasks.examine import examine
 from tasks.load_model import Subject
@@ -16,6 +17,8 @@ from tasks.params import AttackParams
 from tasks.store import Stored
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from candling.models import Classifier
@@ -59,7 +62,7 @@ def targets_in_turn(labels: Sequence[int], classes: Sequence[int]) -> list[int]:
 
 
 @task(name="attack model")
-def attack_eval_set(context: Context, subject: Subject) -> Stored:
+def attack_eval_set(context: Context, subject: Subject, entangled: Stored) -> Stored:
     """The smallest epsilon that turns each of a sample of rightly predicted pictures to another class."""
     dataset, settings = context.dataset, context.params.attacks
 
@@ -99,11 +102,30 @@ def attack_eval_set(context: Context, subject: Subject) -> Stored:
             ),
             "attacks.evaluations": f"{int(found.evaluations.sum())} pictures seen by the model",
         }
-        write_findings(out, _measured(found, pairs, classes=len(dataset.audited)), artifacts, notes)
+        measurements = _measured(found, pairs, classes=len(dataset.audited))
+        measurements.append(attack_correlation(entangled, _costs(found, labels, targets, dataset.audited)))
+        write_findings(out, measurements, artifacts, notes)
 
     return examine(
-        context, "attack model", subject, ["eval"], look, module=__name__, settings=settings.model_dump()
-    )
+        context, "attack model", subject, ["eval"], look,
+        module=__name__, settings=settings.model_dump(), entangled=entangled.digest,
+    )  # fmt: skip
+
+
+def _costs(
+    found: Smallest, labels: Sequence[int], targets: Sequence[int], classes: Sequence[int]
+) -> NDArray[np.float64]:
+    """Median epsilon (K, K) from the row's class to the column's; NaN where none was tried.
+
+    What was not reached costs more than all that was: ranks are made of it.
+    """
+    import numpy as np
+
+    place = {k: row for row, k in enumerate(classes)}
+    costs = np.full((len(classes), len(classes)), np.nan)
+    for one in found.by_pair(labels, targets).itertuples():
+        costs[place[one[1]], place[one[2]]] = min(float(one[4]), 2 * found.grid[-1])
+    return costs
 
 
 def _nothing(note: str) -> list[Measurement]:

@@ -23,7 +23,7 @@ from PIL import Image
 from candling.data import Samples, Unreadable, decode, decode_mask
 from candling.models import Classifier, load_model, logits
 from candling.vision.corruptions import CORRUPTIONS, corrupt
-from candling.vision.isolation import blurred_fill, isolate
+from candling.vision.isolation import Windows, blurred_fill, isolate
 from candling.vision.prototypes import Climb, Prior, generate_prototypes
 from candling.vision.training import Schedule, train
 from tasks.context import one_thread
@@ -137,10 +137,10 @@ def time_model(
         evaluations = 2 + 2 * len(range(0, size[0], side)) * len(range(0, size[1], side))
         laps = _Laps(seconds)
         with laps.timing():
-            isolate(
-                model, picture.expand(_MANY, -1, -1, -1), classes=torch.zeros(_MANY, 1, dtype=torch.long),
-                donors=picture, donors_per_image=1, side=side, stride=side, progress=laps,
-            )  # fmt: skip
+            windows = Windows(donors=picture, donors_per_image=1, side=side, stride=side)
+            for done in range(_MANY):
+                isolate(model, picture, classes=torch.zeros(1, 1, dtype=torch.long), method=windows)
+                laps(done + 1, _MANY)
         return [lap / evaluations for lap in laps.laps], loading
 
     def backward(rows: int) -> list[float]:

@@ -14,28 +14,33 @@ import torch
 
 from candling.data import Pictures, stratified
 from candling.models import ModelSpec
+from candling.vision.adversarial.smallest import levels_of, probes_of
 from candling.vision.climbing import Climb, seen_together
 from candling.vision.corruptions import CORRUPTIONS
-from candling.vision.counterfactuals import associated_backgrounds, pair_swaps
-from candling.vision.isolation import object_shapley, window_size, windows_of
+from candling.vision.counterfactuals import associated_backgrounds, most_evaluations, pair_swaps
+from candling.vision.factors import evaluations
+from candling.vision.isolation import Windows, object_shapley, window_size, windows_of
 from candling.vision.training import Schedule
 from candling.vision.transforms import unseen_transforms
 from candling.vision.trust import path_pictures
 from tasks import (
+    attack_model,
     compute_entanglement,
     generate_prototypes,
     isolate_features,
     measure_performance,
     test_counterfactuals,
+    test_suspicions,
     visualize_channels,
 )
-from tasks.params import Params, ScheduleParams
+from tasks.params import IsolationParams, Params, ScheduleParams
 from tasks.pictures import audited_rows
 
 __all__ = [
     "Count",
     "Growth",
     "Sight",
+    "attacks",
     "channels",
     "counterfactuals",
     "entanglement",
@@ -44,6 +49,7 @@ __all__ = [
     "performance",
     "prototypes",
     "robustness",
+    "suspicions",
     "training",
 ]
 
@@ -51,6 +57,7 @@ _SHAPLEY_DONORS = int(inspect.signature(object_shapley).parameters["donors_per_i
 _PROBES = 4  # of `check_differentiable`
 _PATH_LAYERS = 2  # pictures by which `path_layers` finds them
 _PICTURES_A_SWAP = 3  # of each class
+_PLACES = 5  # of each class, that pictures are drawn of
 
 
 @dataclass(frozen=True)
@@ -165,21 +172,56 @@ def _sample(sight: Sight, count: int) -> Pictures:
 
 def entanglement(sight: Sight) -> Count:
     """The pictures of eval, which set the scale."""
-    return Count(len(sight.splits["eval"]) if sight.differentiable else 0)
+    if not sight.differentiable:
+        return Count()
+    return Count(len(sight.splits["eval"]), written=compute_entanglement.WRITTEN)
 
 
 def isolation(sight: Sight) -> Count:
-    """Each image, its fills, and every window hidden by and shown on every fill; Shapley values where had."""
+    """Maps of a sample, curves beside controls, maps made again for the checks; Shapley values where had.
+
+    At the most: how many finer windows of the hierarchical method are looked at only the model can tell.
+    """
     settings = sight.params.isolation
     sample = _sample(sight, settings.images)
     donors = len(sight.splits["donors"]) if "donors" in sight.splits else 0
-    fills = min(settings.donors_per_image, donors) if donors else 1
-    windows = len(windows_of(sight.size, *window_size(sight.size, settings.side, settings.stride)))
-    forward = len(sample) * (1 + 1 + fills + 2 * fills * windows)
+    each = _windows_seen(sight, settings, donors)
+    curves = 2 + (2 + isolate_features.DRAWS) * 2 * (isolate_features.CURVE - 1)
+    forward = round(len(sample) * (2 + each + curves))
+    few = min(settings.checks, len(sample))
+    if few:
+        again = 1 + isolate_features.DRAWS + 2 * sight.differentiable
+        forward += round(few * (1 + isolate_features.DRAWS + again * (1 + each)))
     if sample.masks is not None and sample.clean is not None and donors:
         forward += len(sample) * (2 + min(_SHAPLEY_DONORS, donors)) + donors
     blurred = 0 if donors else len(sample)
     return Count(forward, blurred=blurred, written=3 * min(settings.pictures, len(sample)))
+
+
+def _windows_seen(sight: Sight, settings: IsolationParams, donors: int) -> float:
+    """Fills, and windows hidden and shown, of one picture."""
+    method = isolate_features.isolation_method(settings, None)
+    fills = min(method.donors_per_image, donors) if donors else 1
+    if isinstance(method, Windows):
+        windows: float = len(windows_of(sight.size, *window_size(sight.size, method.side, method.stride)))
+    else:
+        # They overlap by half, and a budget says how many of the finer ones are seen.
+        cells = [method.cells << depth for depth in range(method.depths)]
+        windows = sum((2 * min(one, *sight.size) + 1) ** 2 for one in cells)
+        return fills + min(2 * fills * windows, max(method.most, 2 * fills * (2 * cells[0] + 1) ** 2))
+    return fills * (1 + 2 * windows)
+
+
+def suspicions(sight: Sight) -> Count:
+    """The most there can be: regions removed and transplanted, factors turned up and down, and placebos.
+
+    How many regions are suspected, and how many pictures are predicted as what, only the model can tell.
+    """
+    settings = sight.params.suspicions
+    sample = len(_sample(sight, settings.images))
+    masks = sight.splits["eval"].masks is not None
+    forward = most_evaluations(sample, len(sight.audited)) + evaluations(sample, masks=masks)
+    return Count(forward, written=1 + _PLACES * len(sight.audited))
 
 
 def counterfactuals(sight: Sight) -> Count:
@@ -227,6 +269,21 @@ def robustness(sight: Sight) -> Count:
     return Count(len(sample) + corrupted, corrupted=corrupted)
 
 
+def attacks(sight: Sight) -> Count:
+    """The most there can be: a sample as it is, and all walks that a search may take, blanks among them.
+
+    Which pictures are predicted rightly, and when each is fooled, only the model can tell.
+    """
+    if not sight.differentiable:
+        return Count()
+    settings = sight.params.attacks
+    sample = len(_sample(sight, settings.images))
+    method = attack_model.attack_method(settings)
+    seen = seen_together(sight.size, torch.device("cpu"))
+    walks = math.ceil(sample / seen) * seen * probes_of(len(levels_of(method)))
+    return Count(sample, _PROBES + walks * (settings.steps + 1), written=3 * min(settings.pictures, sample))
+
+
 def training(pictures: Pictures, settings: ScheduleParams) -> Count:
     """Batches of labelled pictures, of which some are short where there are fewer than a batch takes."""
     images = int((pictures.labels >= 0).sum())
@@ -250,6 +307,8 @@ def left_out(sight: Sight) -> dict[str, str]:
         **compute_entanglement.left_out(prototypes=sight.differentiable),
         **isolate_features.left_out(pictures, donors="donors" in sight.splits),
         **test_counterfactuals.left_out(pictures, sight.splits),
+        **test_suspicions.left_out(masks=pictures.masks is not None, like_train="like_train" in sight.splits),
+        **attack_model.left_out(differentiable=sight.differentiable),
         **measure_performance.left_out(_audited(sight, "eval"), sight.spec.head),
     }
     return {name.removeprefix("left_out."): sentence for name, sentence in notes.items()}

@@ -14,10 +14,19 @@ from tasks.load_model import Subject
 from tasks.store import Stored
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from candling.audit.record import Measurement
     from candling.data import Pictures
     from candling.models import Classifier
+    from candling.statistics import Estimate
+    from candling.vision.isolation import Hierarchical, Windows
+    from tasks.params import IsolationParams
 
-__all__ = ["isolate_eval_set", "left_out"]
+__all__ = ["CURVE", "DRAWS", "isolate_eval_set", "isolation_method", "left_out"]
+
+CURVE = 25  # pictures along a curve of insertion or deletion
+DRAWS = 2  # random maps of each picture, and noisy copies
 
 
 def left_out(pictures: Pictures, *, donors: bool) -> dict[str, str]:
@@ -39,17 +48,24 @@ def left_out(pictures: Pictures, *, donors: bool) -> dict[str, str]:
     return {}
 
 
+def isolation_method(settings: IsolationParams, donors: Tensor | None) -> Hierarchical | Windows:
+    """The method that params describe, which hides windows behind clean backgrounds where there are some."""
+    from candling.vision.isolation import Hierarchical, Windows
+
+    kind = Hierarchical if settings.method == "hierarchical" else Windows
+    return kind(donors=donors, **settings.settings)
+
+
 @task(name="isolate features")
 def isolate_eval_set(context: Context, subject: Subject) -> Stored:
-    """Evidence maps on a stratified sample; object evidence and Shapley share where there are masks."""
+    """Evidence maps on a stratified sample, how faithful they are, and what of them lies on the object."""
     dataset, settings = context.dataset, context.params.isolation
     parts, expects = context.params.data.parts, context.expected_parts
 
     def look(model: Classifier, out: Path, tick: Tick) -> None:
         import torch
-        from torch import Tensor
+        from safetensors.torch import save_file
 
-        from candling.audit.record import Measurement
         from candling.data import stratified, unit
         from candling.models import logits, probabilities
         from candling.statistics import mean, ratio_of_means
@@ -58,19 +74,24 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
         from tasks.pictures import audited_rows, donors_in_turn
 
         everything = dataset.read("eval")
-        everything = everything.take(audited_rows(everything, dataset.audited))
-        sample = everything.take(stratified(everything, settings.images))
+        kept = audited_rows(everything, dataset.audited)
+        everything = everything.take(kept)
+        rows = stratified(everything, settings.images)
+        sample = everything.take(rows)
         images = unit(sample.images)
         donors = donors_in_turn(dataset.read("donors")) if "donors" in dataset else None
         likely = probabilities(model, logits(model, images))
         top = likely.topk(min(2, likely.shape[1]), 1).indices
         # The first map of an image is that of its label, the others of what the model takes it for.
         own = sample.labels
+        method = isolation_method(settings, donors)
         found = isolate(
-            model, images, classes=torch.cat([own[:, None], top], 1), donors=donors,
-            donors_per_image=settings.donors_per_image, side=settings.side, stride=settings.stride,
-            progress=tick,
-        )  # fmt: skip
+            model, images, classes=torch.cat([own[:, None], top], 1), method=method, progress=tick
+        )
+        save_file(
+            {"maps": found.maps, "classes": found.classes, "rows": torch.tensor(kept)[rows]},
+            out / "maps.safetensors",
+        )
         measurements: list[Measurement] = []
         shares = None
         notes = left_out(sample, donors=donors is not None)
@@ -160,8 +181,10 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
                         values=values,
                     )  # fmt: skip
                 )
-        fill = "patches of clean backgrounds" if found.fill == "donors" else "a blur of the image itself"
-        notes["isolation.fill"] = f"Hidden windows were replaced by {fill}."
+        measurements += _faithfulness(
+            model, images, found.maps[:, 1], top[:, 0], sample.masks, method, settings
+        )  # fmt: skip
+        notes["isolation.method"] = f"{found.method}"
         notes["isolation.evaluations"] = f"{found.evaluations} model evaluations on {len(sample)} images"
         write_findings(out, measurements, artifacts, notes)
 
@@ -169,6 +192,53 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
         context, "isolate features", subject, ["eval", "donors"], look,
         module=__name__, parts=parts, expects=expects, settings=settings.model_dump(),
     )  # fmt: skip
+
+
+def _faithfulness(
+    model: Classifier,
+    images: Tensor,
+    maps: Tensor,
+    classes: Tensor,
+    masks: Tensor | None,
+    method: Hierarchical | Windows,
+    settings: IsolationParams,
+) -> list[Measurement]:
+    """Whether maps of the predicted class show what the model uses, each figure beside what knows nothing."""
+    import numpy as np
+
+    from candling.statistics import mean
+    from candling.vision.faithfulness import located, over_controls, rise_in_complexity, stability
+    from candling.vision.isolation import isolate
+
+    def explain(pictures: Tensor, wanted: Tensor) -> Tensor:
+        return isolate(model, pictures, classes=wanted[:, None], method=method).maps[:, 0]
+
+    def over(scores: Tensor) -> tuple[Estimate | None, str]:
+        told = scores[~scores.isnan()].double().numpy()
+        note = "" if len(told) == len(scores) else f"{len(told)} of {len(scores)} pictures tell"
+        return (mean(told) if len(told) else None), note
+
+    curve = over_controls(model, images, maps, classes, steps=CURVE, draws=DRAWS)
+    found: dict[str, tuple[Estimate | None, str]] = {
+        "isolation.insertion_minus_deletion": over(curve.score),
+        "isolation.over_random": (curve.over_random, ""),
+        "isolation.over_centre": (curve.over_centre, ""),
+    }
+    if masks is not None:
+        there = located(maps, masks)
+        found["isolation.pointing_game"] = over(there.pointing)
+        found["isolation.pointing_chance"] = over(there.nearby)
+        found["isolation.rank_accuracy"] = over(there.rank)
+        found["isolation.rank_chance"] = over(there.area)
+    few = np.linspace(0, len(images) - 1, min(settings.checks, len(images))).round().astype(int).tolist()
+    if few:
+        some, own = images[few], classes[few]
+        steady = stability(model, some, explain, own, draws=DRAWS)
+        found["isolation.stability"] = over(steady.rank)
+        if model.differentiable:
+            risen = rise_in_complexity(model, lambda _: explain(some, own))
+            found["isolation.complexity_rise"] = over(risen.rise)
+    return [measured(id, estimate, least=10, note=note) for id, (estimate, note) in found.items()]
 
 
 def _shown(groups: tuple[str, ...], count: int) -> list[int]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from candling.data import DataSource
     from candling.models import ModelSource
 
-__all__ = ["ModelParams", "Params", "SourceParams", "model_source", "read_params"]
+__all__ = ["AttackParams", "ModelParams", "Params", "SourceParams", "model_source", "read_params"]
 
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -189,16 +189,35 @@ class ChannelParams(Section):
 
 
 class IsolationParams(Section):
-    """Windows are in pixels; by default as in `candling.vision.isolation.window_size`."""
+    """What is not given is as in the `method` of `candling.vision.isolation`.
+
+    cells, depths: of the hierarchical one. side, stride: of windows, in pixels. donors_per_image: of both,
+    where there are clean backgrounds. checks: pictures whose maps are made again, of noisy copies and of a
+    randomised model. pictures: shown in the report.
+    """
 
     images: Count = 128
+    method: Literal["hierarchical", "windows"] = "hierarchical"
+    cells: Count | None = None
+    depths: Count | None = None
     side: Count | None = None
     stride: Count | None = None
-    donors_per_image: Count = 4
+    donors_per_image: Count | None = None
+    checks: Annotated[int, Field(ge=0)] = 12
     pictures: Count = 16
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those of the method that are given."""
+        names = ("cells", "depths", "side", "stride", "donors_per_image")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
     @model_validator(mode="after")
-    def _no_gaps(self) -> IsolationParams:
+    def _of_the_method(self) -> IsolationParams:
+        for method, names in (("hierarchical", ("cells", "depths")), ("windows", ("side", "stride"))):
+            for name in names:
+                if self.method != method and getattr(self, name) is not None:
+                    raise ValueError(f"{name}: is a setting of method: {method}, and this is {self.method}")
         if self.stride is not None and self.side is None:
             raise ValueError("stride: needs side: beside it")
         if self.side is not None and self.stride is not None and self.stride > self.side:
@@ -208,11 +227,37 @@ class IsolationParams(Section):
         return self
 
 
+class SuspicionParams(Section):
+    """About `images` pictures in which candidates are removed and transplanted, and factors are changed."""
+
+    images: Count = 480
+
+
 class RobustnessParams(Section):
     """About `images` are corrupted, the same number of each group."""
 
     images: Count = 200
     severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)] = (1, 3, 5)
+
+
+class EntanglementParams(Section):
+    """`hierarchy` is class to parent, and parent to its own: what is no surprise if it is entangled."""
+
+    hierarchy: dict[str, str] = {}
+
+
+class AttackParams(Section):
+    """About `images` are attacked, those of them that are predicted rightly.
+
+    epsilon: the largest change, of pixels in [0, 1]; a saved picture knows none below 1/255. steps: of each
+    walk, of which the search for the smallest epsilon takes several. pictures: shown in the report.
+    """
+
+    images: Count = 64
+    epsilon: Annotated[float, Field(ge=1 / 255, allow_inf_nan=False)] = 8 / 255
+    steps: Count = 20
+    norm: Literal["linf", "l2"] = "linf"
+    pictures: Count = 6
 
 
 class CounterfactualParams(Section):
@@ -234,9 +279,12 @@ class Params(Section):
     prototypes: PrototypeParams = PrototypeParams()
     channels: ChannelParams | None = None
     isolation: IsolationParams = IsolationParams()
+    suspicions: SuspicionParams = SuspicionParams()
     expects: dict[str, tuple[str, ...]] = {}
     counterfactuals: CounterfactualParams = CounterfactualParams()
+    entanglement: EntanglementParams = EntanglementParams()
     robustness: RobustnessParams = RobustnessParams()
+    attacks: AttackParams = AttackParams()
     policy: Policy = Policy()
 
     @property

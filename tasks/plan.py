@@ -28,6 +28,7 @@ from candling.models import Classifier, evaluating, load_model, save_model
 from candling.vision.climbing import parameterise, sizes
 from candling.vision.training import Schedule
 from tasks import counting
+from tasks.attack_model import attack_eval_set
 from tasks.calibration import Rates, flat_prior, time_import, time_model, time_training
 from tasks.compute_entanglement import compute_matrix
 from tasks.context import Context, Listener, listener, read_findings
@@ -46,6 +47,7 @@ from tasks.stand_ins import read_stand_ins, stand_ins
 from tasks.store import JSON, Store, Stored
 from tasks.test_counterfactuals import test_background
 from tasks.test_robustness import test_corruptions
+from tasks.test_suspicions import test_suspicions
 from tasks.visualize_channels import counts_of_channels, visualize
 
 __all__ = ["Disk", "Plan", "Step", "finished_after", "main", "plan"]
@@ -69,7 +71,8 @@ _PAGE = 300_000  # bytes of a report without its pictures
 class Step:
     """One step for one subject. `seconds` is of computing, not of waiting; `after` are steps it waits for.
 
-    forward, backward: images through the model, alone and with gradients. pictures: imported by it.
+    forward, backward: images through the model, alone and with gradients; of attacks the most there can be,
+    since pictures that fool leave. pictures: imported by it.
     stored: its result is in the store, so that it costs nothing.
     """
 
@@ -264,9 +267,11 @@ _LOOKS: tuple[tuple[Any, Callable[[Sight], Count], tuple[Any, ...]], ...] = (
     (visualize, counting.channels, ()),
     (compute_matrix, counting.entanglement, (generate,)),
     (isolate_eval_set, counting.isolation, ()),
+    (test_suspicions, counting.suspicions, (isolate_eval_set,)),
     (test_background, counting.counterfactuals, ()),
     (measure, counting.performance, ()),
     (test_corruptions, counting.robustness, ()),
+    (attack_eval_set, counting.attacks, (compute_matrix,)),
 )
 
 

@@ -28,6 +28,8 @@ ENGINE_PACKAGES = (
     "numpy",
     "pandas",
     "scipy",
+    "captum",
+    "sklearn",
     "PIL",
     "pyarrow",
     "datasets",

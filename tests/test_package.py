@@ -20,7 +20,18 @@ def python(program: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_public_names() -> None:
-    assert candling.__all__ == ["Visualizations", "layers", "prototypes", "visualize"]
+    assert candling.__all__ == [
+        "Entanglements",
+        "Isolations",
+        "Tricked",
+        "Visualizations",
+        "entanglement",
+        "isolate",
+        "layers",
+        "prototypes",
+        "trick",
+        "visualize",
+    ]
     assert set(candling.__all__) <= set(dir(candling))
     for name in candling.__all__:
         found = getattr(candling, name)

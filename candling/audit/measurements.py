@@ -124,6 +124,20 @@ _TYPES = (
         *_PROPORTION, "higher", "Wilson interval of that one, at 1 - 0.05/(corruptions · severities)",
     ),
     MeasurementType(
+        "attack.success_rate", "Rightly predicted pictures that an attack turns to another class",
+        "pictures taken, as saved in 8 bits, for the class they were attacked towards / pictures attacked",
+        *_PROPORTION, "lower",
+        "projected gradient descent within the largest epsilon, Madry et al. 2018 (arXiv 1706.06083); each "
+        "class towards the others in turn; Wilson 95% interval",
+    ),
+    MeasurementType(
+        "attack.median_epsilon", "Smallest change of a picture that turns it to another class",
+        "median over pictures of the smallest epsilon at which the attack succeeds; the largest tried where "
+        "none does",
+        "fraction of the range of a pixel", 0.0, _INF, "higher",
+        "an upper bound, as every attack gives; norm as in the record's notes; bootstrap over pictures",
+    ),
+    MeasurementType(
         "data.quarantined", "Pictures that could not be read", "pictures quarantined / pictures listed",
         *_PROPORTION, "lower", "a count of all pictures, not a sample: its interval is its value",
     ),
@@ -197,6 +211,80 @@ _TYPES = (
         "1 is what evidence spread evenly would give; bootstrap over images",
     ),
     MeasurementType(
+        "isolation.insertion_minus_deletion", "Faithfulness of the maps",
+        "mean over pictures of the area under P(class | most important pixels alone) less that under "
+        "P(class | most important pixels gone), the rest blurred",
+        "difference of proportions", -1.0, 1.0, "higher",
+        "Petsiuk et al. 2018 (arXiv 1806.07421), of the predicted class; bootstrap over pictures",
+    ),
+    MeasurementType(
+        "isolation.over_random", "Faithfulness over random maps",
+        "mean over pictures of isolation.insertion_minus_deletion less that of smooth random maps",
+        "difference", -2.0, 2.0, "higher", "the same pictures; paired bootstrap",
+    ),
+    MeasurementType(
+        "isolation.over_centre", "Faithfulness over a map of the centre",
+        "mean over pictures of isolation.insertion_minus_deletion less that of a Gaussian at the centre",
+        "difference", -2.0, 2.0, "higher", "the same pictures; paired bootstrap",
+    ),
+    MeasurementType(
+        "isolation.pointing_game", "Most important pixel lies on the object",
+        "pictures whose largest evidence lies within 15/224 of the side of the mask / pictures",
+        *_PROPORTION, "higher", "Zhang et al. 2018 (arXiv 1608.00507); chance: isolation.pointing_chance",
+    ),
+    MeasurementType(
+        "isolation.pointing_chance", "Chance that a random pixel lies on the object",
+        "mean area share of the mask grown by 15/224 of the side",
+        *_PROPORTION, "neither", "what isolation.pointing_game is held against",
+    ),
+    MeasurementType(
+        "isolation.rank_accuracy", "Most important pixels lie on the object",
+        "of the most important pixels, as many as the mask has, the share on the mask",
+        *_PROPORTION, "higher", "Arras et al. 2022 (arXiv 2003.07258); chance: isolation.rank_chance",
+    ),
+    MeasurementType(
+        "isolation.rank_chance", "Chance that pixels lie on the object", "mean area share of the mask",
+        *_PROPORTION, "neither", "what isolation.rank_accuracy is held against",
+    ),
+    MeasurementType(
+        "isolation.stability", "Maps stay where the prediction stays",
+        "mean rank correlation of maps of a picture and of noisy copies with the same prediction",
+        "correlation", -1.0, 1.0, "higher", "bootstrap over pictures",
+    ),
+    MeasurementType(
+        "isolation.complexity_rise", "Maps of a randomised model are more complex",
+        "(entropy of the map with shuffled parameters - entropy of the map) / entropy of the map",
+        "ratio", -1.0, _INF, "higher",
+        "efficient MPRT, Hedström et al. 2024 (arXiv 2401.06465); 0 for maps that know nothing of the model",
+    ),
+    MeasurementType(
+        "shortcut.effect", "Predictions that a suspected region turns, beyond a placebo",
+        "share of pictures of other classes that become the class when the region is put into them, or that "
+        "leave it when the region is removed, less the same for the closest placebo",
+        "difference of proportions", -1.0, 1.0, "lower",
+        "candling; placebos: other regions of equal area, and the same region of the picture's own class; "
+        "bootstrap over sources of images, at 1 - 0.05/candidates",
+    ),
+    MeasurementType(
+        "shortcut.confirmed", "Shortcuts that were confirmed",
+        "suspicions confirmed as shortcut or bias, places and factors",
+        "count", 0.0, _INF, "lower",
+        "a count of all that were tested, n: its interval is its value; inconclusive where none could be",
+    ),
+    MeasurementType(
+        "factor.effect", "Predictions that a factor of the picture turns one way, beyond a placebo",
+        "share of predictions that go one way from the lowest to the highest dose, less that of noise of "
+        "equal size",
+        "difference of proportions", -1.0, 1.0, "lower",
+        "candling; doses are the 5% to 95% quantiles of the factor among the pictures; bootstrap over "
+        "sources of images, at 1 - 0.05/(factors · parts)",
+    ),
+    MeasurementType(
+        "factor.stays", "Predictions that stay without shape, or without texture",
+        "predictions unchanged with tiles shuffled, or with objects flattened to silhouettes / pictures",
+        *_PROPORTION, "neither", "after Geirhos et al. 2019 (arXiv 1811.12231); bootstrap over sources",
+    ),
+    MeasurementType(
         "prototype.probability_unseen_transforms",
         "Prototype's probability under unseen transforms",
         "mean softmax probability of the class over transforms that the optimiser never used",
@@ -263,6 +351,35 @@ _TYPES = (
         _INF,
         "lower",
         "candling; interval of that pair",
+    ),
+    MeasurementType(
+        "entanglement.symmetric",
+        "Two classes' prototypes excite each other",
+        "m(c,k) = min(e(c→k), e(k→c)), e as in entanglement.directed",
+        "ratio", -_INF, _INF, "lower",
+        "candling; interval: the smaller ends of both directions', n the smaller number of seeds",
+    ),
+    MeasurementType(
+        "entanglement.significant_pairs",
+        "Pairs that excite each other more than unrelated classes do",
+        "pairs with q ≤ 0.05 / pairs tested; p of m(c,k) against all m(c,j) and m(k,j) by Student's "
+        "prediction interval, q after Benjamini and Hochberg",
+        *_PROPORTION, "lower",
+        "Benjamini & Hochberg 1995; a count of all pairs, not a sample: its interval is its value",
+    ),
+    MeasurementType(
+        "entanglement.confusion_correlation",
+        "Entangled classes are confused",
+        "Spearman's rank correlation over pairs of m(c,k) with the mean confusion rate of both directions",
+        "correlation", -1.0, 1.0, "neither",
+        "bootstrap over classes (Snijders & Borgatti 1999) and over the pictures of each; n counts classes",
+    ),
+    MeasurementType(
+        "entanglement.attack_correlation",
+        "Entangled classes are cheap to attack",
+        "Spearman's rank correlation over pairs of m(c,k) with the mean cost of targeted attacks both ways",
+        "correlation", -1.0, 1.0, "neither",
+        "negative where entangled pairs are cheaper; bootstrap over classes (Snijders & Borgatti 1999)",
     ),
 )
 # fmt: on

@@ -110,7 +110,16 @@ class Artifact(Frozen):
 
     path: str
     sha256: str
-    section: Literal["prototypes", "channels", "entanglement", "isolation", "counterfactuals", "groups"]
+    section: Literal[
+        "prototypes",
+        "channels",
+        "entanglement",
+        "isolation",
+        "counterfactuals",
+        "attacks",
+        "groups",
+        "suspicions",
+    ]
     caption: str = ""
     scope: Scope = {}
     values: dict[str, Number] = {}

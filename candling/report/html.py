@@ -928,8 +928,14 @@ def _heat(measurement: Measurement, full: float) -> _HeatCell:
     return _HeatCell(measurement, sign, round(100 * abs(value) / full))
 
 
-def _strongest_pairs(subjects: Sequence[_Subject]) -> list[_Row]:
-    rows = _rows(subjects, _is_pair)
+def _entangled(measurement: Measurement) -> bool:
+    """All of entanglement that is not of one pair among many."""
+    of_a_pair = measurement.id == "entanglement.symmetric" or _is_pair(measurement)
+    return measurement.id.startswith("entanglement.") and not of_a_pair
+
+
+def _strongest_pairs(subjects: Sequence[_Subject], wanted: Callable[[Measurement], bool]) -> list[_Row]:
+    rows = _rows(subjects, wanted)
     rows.sort(key=lambda row: max(_values(row), default=float("-inf")), reverse=True)
     return rows[:_PAIRS_LISTED]
 
@@ -1022,6 +1028,17 @@ _INTROS = {
         "asked for again. A model that reads the object keeps its answer when the background "
         "changes and loses it when the object goes."
     ),
+    "suspicions": (
+        "Where evidence gathers at one place, along the border or beside the object, the place is taken out "
+        "of pictures and put into others; and light, colour and focus of whole pictures are turned from low "
+        "to high, within what the eval set itself shows. Only what moves predictions more than a placebo of "
+        "the same size is confirmed."
+    ),
+    "attacks": (
+        "A picture that the model is right about is changed so little that a person sees no difference, and "
+        "so that the model takes it for another class. How small a change is enough says how far a "
+        "prediction can be relied on where someone wishes it to be wrong."
+    ),
     "groups": (
         "An average hides who pays for the mistakes. The eval set is split into groups and each "
         "is counted by itself; the worst one shows what happens where the shortcut does not help."
@@ -1052,13 +1069,17 @@ _SHOWN_ELSEWHERE = (
     "robustness.",
     "data.",
     "prototype.",
-    "entanglement.strongest_pair",
+    "attack.",
+    "entanglement.",
+    "isolation.",
+    "shortcut.",
+    "factor.",
 )
 
 
 def _left_over(measurement: Measurement) -> bool:
     """Nothing that was measured may be lost for want of a section of its own."""
-    return not measurement.id.startswith(_SHOWN_ELSEWHERE) and not _is_pair(measurement)
+    return not measurement.id.startswith(_SHOWN_ELSEWHERE)
 
 
 def _accuracy(subjects: Sequence[_Subject]) -> dict[str, Any]:
@@ -1117,16 +1138,22 @@ def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
             "Entanglement",
             {
                 "matrices": _matrices(subjects),
-                "rows": _rows(subjects, _starts("entanglement.strongest_pair")),
-                "pairs": _strongest_pairs(subjects),
+                "rows": _rows(subjects, _entangled),
+                "mutual": _strongest_pairs(subjects, _starts("entanglement.symmetric")),
+                "pairs": _strongest_pairs(subjects, _is_pair),
+                "surprising": _notes(subjects, "entanglement.surprising"),
                 "plates": _plates(subjects, "entanglement"),
             },
         ),
         (
             "isolation",
             "Isolation",
-            # What hid the windows is nothing to say where no picture shows it.
-            {"groups": isolation, "fill": _notes(subjects, "isolation.fill") if isolation else []},
+            # How maps were made is nothing to say where no picture shows one.
+            {
+                "groups": isolation,
+                "method": _notes(subjects, "isolation.method") if isolation else [],
+                "rows": _rows(subjects, _starts("isolation.")),
+            },
         ),
         ("evidence", "Evidence", {"rows": _rows(subjects, _starts("object_evidence."))}),
         (
@@ -1136,6 +1163,19 @@ def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
                 "rows": _rows(subjects, _starts("background.", "counterfactual.")),
                 "plates": _plates(subjects, "counterfactuals"),
             },
+        ),
+        (
+            "suspicions",
+            "Suspicions",
+            {
+                "rows": _rows(subjects, _starts("shortcut.", "factor.")),
+                "plates": _plates(subjects, "suspicions"),
+            },
+        ),
+        (
+            "attacks",
+            "Attacks",
+            {"rows": _rows(subjects, _starts("attack.")), "plates": _plates(subjects, "attacks")},
         ),
         (
             "groups",

@@ -54,7 +54,7 @@ retrain:
   schedule: {steps: 400, batch: 64, optimiser: adamw, learning_rate: 0.01, weight_decay: 0.05, l1: 0.001}
   subjects: {control: undiversified, after: diversified}
 prototypes: {seeds: 2, steps: 16}
-isolation: {images: 120, side: 8, stride: 8, donors_per_image: 2, pictures: 4}
+isolation: {images: 120, method: windows, checks: 0, side: 8, stride: 8, donors_per_image: 2, pictures: 4}
 counterfactuals: {images: 160}
 policy:
   rules:

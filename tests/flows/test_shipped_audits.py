@@ -52,7 +52,15 @@ SECTIONS: dict[str, tuple[bool, set[str]]] = {
         True,
         {"prototype.probability_unseen_transforms", "prototype.agreement", "prototype.trust"},
     ),
-    "entanglement": (True, {"entanglement.directed", "entanglement.strongest_pair"}),
+    "entanglement": (
+        True,
+        {
+            "entanglement.directed",
+            "entanglement.strongest_pair",
+            "entanglement.symmetric",
+            "entanglement.significant_pairs",
+        },
+    ),  # fmt: skip
     "isolation": (
         True,
         {"object_evidence.share", "object_evidence.positive_share", "object_evidence.over_chance"},
@@ -66,7 +74,7 @@ def cut_down() -> dict[str, Any]:
     assert set(CLASSES) < set(params["data"]["classes"])
     params["data"]["classes"] = list(CLASSES)
     params["prototypes"] |= {"steps": 32}
-    params["isolation"] |= {"side": 56, "stride": 56, "pictures": 4}
+    params["isolation"] |= {"depths": 2, "checks": 4, "pictures": 4}
     params["robustness"] = {"severities": [1, 5]}
     return params
 
@@ -138,7 +146,9 @@ def test_mobilenet_on_imagenet_classes(tmp_path: Path) -> None:
     assert record.errors == ()
     assert all(map(math.isfinite, floats(json.loads((folder / "model" / "record.json").read_text()))))
     check_measurements(record)
-    assert {artifact.section for artifact in record.artifacts} == {"prototypes", "channels", "isolation"}
+    assert {artifact.section for artifact in record.artifacts} == {
+        "prototypes", "channels", "entanglement", "isolation",
+    }  # fmt: skip
     assert all((folder / "model" / artifact.path).is_file() for artifact in record.artifacts)
     assert record.digests.keys() >= {"model", "data.eval"}
     page = (folder / "report.html").read_text(encoding="utf-8")

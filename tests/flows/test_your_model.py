@@ -100,7 +100,8 @@ def test_the_page_does_what_it_says(tmp_path: Path) -> None:
         assert record.errors == ()
         assert record.classes == ("circle", "square")
         assert (report / "report.html").stat().st_size > 10_000
-        assert {artifact.section for artifact in record.artifacts} == {"prototypes", "isolation"}
+        sections = {artifact.section for artifact in record.artifacts}
+        assert sections == {"prototypes", "entanglement", "isolation"}
         left_out = {note for note in record.notes if note.startswith("left_out.")}
         assert left_out >= {"left_out.object_evidence", "left_out.swaps"}
         ids = {m.id for m in record.measurements}

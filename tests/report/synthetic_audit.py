@@ -259,7 +259,7 @@ def record(folder: Path, subject: str, **changes: Any) -> AuditRecord:
         "findings": tuple(findings(subject)) if subject in LEVELS else (),
         "artifacts": tuple(pictures(folder, subject)) if subject in LEVELS else (),
         "notes": {
-            "isolation.fill": "patches of clean backgrounds (donors)",
+            "isolation.method": "Hierarchical(donors=480 pictures)",
             "isolation.images": "96, stratified",
         },
         "policy": POLICY,
@@ -459,7 +459,7 @@ def own(folder: Path, *, side: int = 16, images: int = 26, **changes: Any) -> Au
         "measurements": tuple(own_measurements(images=images)),
         "artifacts": (*own_pictures(folder, side=side), *channel_pictures(folder, side=side)),
         "notes": {
-            "isolation.fill": "Hidden windows were replaced by a blur of the image itself.",
+            "isolation.method": "Hierarchical(fill='blur')",
             "prototypes.trust": "geometric mean of the probability under unseen transforms, over chance, "
             "and the agreement over seeds",
             "channels.strongest": "of each layer the 6 channels that carry most of the evidence for the "
@@ -640,7 +640,7 @@ def hostile(folder: Path) -> Audited:
             artifact(folder, "e.png", swatch, section="channels", caption=SCRIPT, scope={"layer": BREAKOUT}),
         ),
         notes={
-            "isolation.fill": SCRIPT,
+            "isolation.method": SCRIPT,
             "channels.strongest": BREAKOUT,
             "prototypes.trust": SCRIPT,
             f"left_out.{SCRIPT}": BREAKOUT,

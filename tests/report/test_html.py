@@ -167,8 +167,8 @@ def test_every_picture_is_shown_with_an_alternative_text(audit: list[synthetic.A
     assert len(shown) == 3 * (12 + 24) + 24
 
 
-def test_the_fill_is_stated_once_where_all_share_it(page: Page) -> None:
-    assert "hidden patches replaced with patches of clean backgrounds (donors)" in page.words
+def test_how_maps_were_made_is_stated_once_where_all_share_it(page: Page) -> None:
+    assert "how maps were made Hierarchical(donors=480 pictures)" in page.words
 
 
 def test_inconclusive_measurements_say_so(page: Page) -> None:
@@ -484,7 +484,7 @@ def test_sentences_have_their_places(own_page: Page) -> None:
     assert all(sentence in data for sentence in synthetic.OWN_DATA.values())
     assert "Pictures that could not be read" in data
     notes = part(own_page, "Notes Name", "Glossary What each")
-    assert "isolation.fill" in notes
+    assert "isolation.method" in notes
     assert "left_out" not in notes
     assert "quarantined" not in notes
 

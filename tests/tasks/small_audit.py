@@ -10,6 +10,7 @@ import yaml
 
 from candling.audit.record import AuditRecord, Measurement, StepError, read_record
 from candling.errors import CandlingError
+from tasks.attack_model import attack_eval_set
 from tasks.compute_entanglement import compute_matrix
 from tasks.context import Context
 from tasks.decide import decide
@@ -22,6 +23,7 @@ from tasks.preflight import check_model
 from tasks.store import Stored
 from tasks.test_counterfactuals import test_background
 from tasks.test_robustness import test_corruptions
+from tasks.test_suspicions import test_suspicions
 from tasks.visualize_channels import visualize
 
 __all__ = ["audited", "by_scope"]
@@ -29,8 +31,9 @@ __all__ = ["audited", "by_scope"]
 _SMALL: dict[str, Any] = {
     "name": "forms",
     "prototypes": {"parameterisation": "fourier", "seeds": 1, "steps": 3},
-    "isolation": {"images": 6, "side": 16, "stride": 16, "pictures": 1},
+    "isolation": {"images": 6, "method": "windows", "side": 16, "stride": 16, "pictures": 1},
     "robustness": {"images": 6, "severities": [1]},
+    "attacks": {"images": 6, "steps": 3, "pictures": 2},
     "policy": {"rules": [{"measurement": "accuracy.overall", "at_least": 0.5}]},
 }
 
@@ -62,14 +65,20 @@ def audited(root: Path, model: str | dict[str, Any], data: dict[str, Any], **mor
         done.append(found)
         return found
 
-    prototypes = attempt("generate prototypes")
-    if prototypes is None:
-        errors.append(StepError(step="compute entanglement", message="not run: a step before it failed"))
-    else:
-        attempt("compute entanglement", prototypes)
+    def after(first: str, *steps: str) -> None:
+        """One step, and others of which each needs what the one before it found."""
+        found = attempt(first)
+        for step in steps:
+            if found is None:
+                errors.append(StepError(step=step, message="not run: a step before it failed"))
+            else:
+                found = attempt(step, found)
+
+    after("generate prototypes", "compute entanglement", "attack model")
     if context.params.channels is not None:
         attempt("visualize channels")
-    for step in ("isolate features", "test counterfactuals", "measure performance", "test robustness"):
+    after("isolate features", "test suspicions")
+    for step in ("test counterfactuals", "measure performance", "test robustness"):
         attempt(step)
     return read_record(decide.fn(context, "model", digests, done, errors, {}))
 
@@ -79,9 +88,11 @@ _STEPS: dict[str, Any] = {
     "visualize channels": visualize,
     "compute entanglement": compute_matrix,
     "isolate features": isolate_eval_set,
+    "test suspicions": test_suspicions,
     "test counterfactuals": test_background,
     "measure performance": measure,
     "test robustness": test_corruptions,
+    "attack model": attack_eval_set,
 }
 
 

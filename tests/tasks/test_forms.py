@@ -314,7 +314,7 @@ def differing(
     return sorted(lines)
 
 
-NEED_GRADIENTS = ("prototype.", "entanglement.")
+NEED_GRADIENTS = ("prototype.", "entanglement.", "attack.", "isolation.complexity_rise")
 
 
 @pytest.fixture(scope="module")
@@ -379,6 +379,7 @@ def test_every_model_form_measures_as_the_plain_form(
         assert left_out == {name for name in both if not name.startswith("left_out.prototype_")} | {
             "left_out.prototypes",
             "left_out.entanglement",
+            "left_out.attacks",
         }
         assert "a black box does not give" in found.notes["left_out.prototypes"]
         assert not [m for m in found.measurements if m.id.startswith("prototype.")]
@@ -746,7 +747,7 @@ def test_a_network_that_cuts_the_gradient_is_an_error_of_the_record(after: str, 
     said, found = model(lambda root, params: params.update(arguments={"after": after}))(tmp_path)
     record = audited(tmp_path, said, found)
     told = {error.step: error.message for error in record.errors}
-    assert told.keys() == {"generate prototypes", "compute entanglement"}
+    assert told.keys() == {"generate prototypes", "compute entanglement", "attack model"}
     assert "the gradient of the logits does not reach the picture" in told["generate prototypes"]
     assert "left_out.prototypes" not in record.notes
     assert any(m.id == "accuracy.overall" and m.value is not None for m in record.measurements)

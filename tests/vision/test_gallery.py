@@ -446,3 +446,14 @@ def test_html_shows_sixty_pictures_at_most(count: int, shown: int, more: str) ->
     page = Page(as_html(noise(count, 1, 4, 4), [""] * count))
     assert len(page.images) == shown
     assert "".join(page.text) == more
+
+
+def test_files_may_have_names_of_their_own(tmp_path: Path) -> None:
+    images = torch.zeros(2, 3, 4, 5, dtype=torch.uint8)
+    table = pd.DataFrame({"caption": ["a", "b"]})
+    for _ in range(2):  # an earlier result is replaced
+        write(tmp_path / "out", images, table, name="pair", files=["before.png", "after.png"])
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        "before.png", "after.png", "pair.png", "pair.parquet"
+    }  # fmt: skip
+    assert pd.read_parquet(tmp_path / "out" / "pair.parquet")["file"].tolist() == ["before.png", "after.png"]

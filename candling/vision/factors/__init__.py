@@ -1,5 +1,6 @@
 """Factors that are not places (light, colour, focus, size): does raising one move predictions one way?"""
 
+from candling.vision.factors.explaining import explained
 from candling.vision.factors.testing import (
     DoseSettings,
     FactorTest,
@@ -9,4 +10,13 @@ from candling.vision.factors.testing import (
 )
 from candling.vision.factors.transforms import FACTORS, Factor
 
-__all__ = ["FACTORS", "DoseSettings", "Factor", "FactorTest", "Point", "dose_response", "evaluations"]
+__all__ = [
+    "FACTORS",
+    "DoseSettings",
+    "Factor",
+    "FactorTest",
+    "Point",
+    "dose_response",
+    "evaluations",
+    "explained",
+]

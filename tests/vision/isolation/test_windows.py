@@ -1,6 +1,8 @@
-"""Isolation against exact answers: linear models, planted patches, and Shapley values by hand."""
+"""Sliding windows against exact answers: linear models and planted patches."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,16 +10,9 @@ import torch
 from scipy.ndimage import uniform_filter
 from torch import Tensor, nn
 
-from candling.errors import ModelError
 from candling.models import ModelSpec, build_model
-from candling.vision.isolation import (
-    blurred_fill,
-    evidence_share,
-    faded,
-    isolate,
-    object_shapley,
-    windows_of,
-)
+from candling.vision.isolation import Isolation, Windows, blurred_fill, evidence_share, windows_of
+from candling.vision.isolation import isolate as isolate_by
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -37,6 +32,13 @@ class ReadsMean(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         self.seen += len(images)
         return self.head(images.mean(1)[:, self.region].mean(1, keepdim=True))
+
+
+def isolate(model: nn.Module, images: Tensor, classes: Tensor | None = None, **settings: Any) -> Isolation:
+    """By windows, for the classes given, or for two in their order."""
+    if classes is None:
+        classes = torch.tensor([[0, 1]] * len(images))
+    return isolate_by(model, images, classes=classes, method=Windows(**settings))
 
 
 def box(size: int, top: int, left: int, bottom: int, right: int) -> Tensor:
@@ -100,10 +102,10 @@ def test_chosen_classes_are_columns_of_all() -> None:
         build_model(ModelSpec("residual_cnn", tuple("abcd"), (32, 32), {"widths": [4, 6]}), seed=1),
         noise(2, 3, 32, 32),
     )
-    every, chosen = isolate(model, images), torch.tensor([[3, 1], [0, 0]])
-    some = isolate(model, images, classes=chosen)
+    every = isolate(model, images, torch.tensor([[0, 1, 2, 3]] * 2))
+    chosen = torch.tensor([[3, 1], [0, 0]])
+    some = isolate(model, images, chosen)
     assert some.classes.tolist() == chosen.tolist()
-    assert every.classes.tolist() == [[0, 1, 2, 3]] * 2
     torch.testing.assert_close(some.maps, torch.stack([every.maps[i, chosen[i]] for i in range(2)]))
 
 
@@ -114,7 +116,7 @@ def test_a_linear_model_gets_the_exact_answer(fill: str) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
     model[1].weight.data = torch.stack([weights.flatten(), -0.5 * weights.flatten()])
     found = isolate(model, images, donors=donors if fill == "donors" else None, side=12, stride=8)
-    assert found.fill == fill
+    assert found.notes[-1].endswith("patches of donors") == (fill == "donors")
     assert found.maps.shape == (3, 2, 32, 32)
     for row, image in enumerate(images):
         fills = donors if fill == "donors" else blurred_fill(images[row : row + 1])
@@ -151,15 +153,14 @@ def test_a_blur_hides_that_a_smooth_sky_is_read() -> None:
 def test_every_evaluation_is_counted_and_every_image_reported() -> None:
     model = ReadsMean(box(32, 0, 0, 8, 8))
     seen: list[tuple[int, int]] = []
-    found = isolate(
+    found = isolate_by(
         model,
         noise(2, 3, 32, 32),
-        donors=noise(5, 3, 32, 32),
-        side=12,
-        stride=8,
+        method=Windows(donors=noise(5, 3, 32, 32), side=12, stride=8),
         progress=lambda *step: seen.append(step),
     )
-    assert found.evaluations == model.seen == 2 * (1 + 4 + 2 * 4 * len(windows_of((32, 32), 12, 8)))
+    assert found.evaluations == 2 * (1 + 4 + 2 * 4 * len(windows_of((32, 32), 12, 8)))
+    assert found.evaluations == model.seen - 2  # of the two that see to the model before
     assert seen == [(1, 2), (2, 2)]
 
 
@@ -175,118 +176,6 @@ def test_donors_sorted_by_kind_are_used_evenly() -> None:
 def test_few_donors_and_batches_change_nothing() -> None:
     model, images, donors = ReadsMean(box(32, 4, 4, 20, 20)), noise(2, 3, 32, 32), noise(2, 3, 32, 32, seed=1)
     first = isolate(model, images, donors=donors, donors_per_image=9, side=12, stride=8)
-    again = isolate(model, images, donors=donors, donors_per_image=2, side=12, stride=8, batch=7)
+    settings = Windows(donors=donors, donors_per_image=2, side=12, stride=8)
+    again = isolate_by(model, images, classes=first.classes, method=settings, batch=7)
     torch.testing.assert_close(first.maps, again.maps, atol=1e-5, rtol=1e-4)
-
-
-def test_nan_is_an_error_and_the_model_is_put_back() -> None:
-    model = ReadsMean(box(32, 0, 0, 8, 8)).train()
-    with pytest.raises(ModelError, match="NaN or infinite"):
-        isolate(model, torch.full((1, 3, 32, 32), torch.nan), donors=noise(2, 3, 32, 32))
-    assert model.training
-    assert model.head.weight.requires_grad
-
-
-# --- evidence_share ----------------------------------------------------------------------------
-
-
-def test_evidence_share_by_hand() -> None:
-    maps = torch.tensor([[[3.0, -1.0], [2.0, -4.0]], [[-1.0, -2.0], [0.0, -1.0]], [[0.0, 0.0], [0.0, 0.0]]])
-    left = torch.tensor([[True, False], [True, False]]).expand(3, 2, 2)
-    both, only_for = evidence_share(maps, left), evidence_share(maps, left, sign="for")
-    assert both[:2].tolist() == pytest.approx([5 / 10, 1 / 4])
-    assert only_for[0].item() == pytest.approx(1)
-    assert torch.isnan(both).tolist() == [False, False, True]
-    assert torch.isnan(only_for).tolist() == [False, True, True]
-    assert evidence_share(maps, ~left, sign="for")[0].item() == pytest.approx(0)
-
-
-def test_evidence_shares_of_a_partition_sum_to_one_and_chance_is_area() -> None:
-    maps, region = noise(4, 20, 20) - 0.4, noise(4, 20, 20, seed=1) < 0.3
-    for sign in ("both", "for"):
-        inside, outside = (evidence_share(maps, r, sign=sign) for r in (region, ~region))
-        torch.testing.assert_close(inside + outside, torch.ones(4).double())
-    uniform = evidence_share(torch.full((4, 20, 20), -0.2), region)
-    torch.testing.assert_close(uniform, region.double().mean((1, 2)))
-
-
-# --- object_shapley ----------------------------------------------------------------------------
-
-MASK = box(24, 6, 6, 18, 18)
-
-
-def scene(count: int = 4, donors: int = 6) -> dict[str, Tensor]:
-    """Objects at one place; all backgrounds are 0.3 behind it, so that only the object differs there."""
-    clean = torch.where(MASK, torch.tensor(0.3), noise(count, 3, 24, 24, seed=1))
-    return {
-        "images": torch.where(MASK, noise(count, 3, 24, 24, seed=2), clean),
-        "clean": clean,
-        "masks": MASK.expand(count, -1, -1),
-        "labels": torch.arange(count) % 2,
-        "donors": torch.where(MASK, torch.tensor(0.3), noise(donors, 3, 24, 24, seed=3)),
-    }
-
-
-def odds_by_hand(model: nn.Module, image: Tensor, label: int) -> float:
-    with torch.no_grad():
-        p = model.eval()(image[None])[0].double().softmax(0)
-    return float((p[label] / (1 - p[label])).log())
-
-
-@pytest.mark.parametrize(("reads", "blind"), [(MASK, 1), (~MASK, 0)], ids=["object", "background"])
-def test_shapley_gives_all_to_what_is_read(reads: Tensor, blind: int) -> None:
-    model, s = ReadsMean(reads), scene()
-    phi = object_shapley(model, **s)
-    assert phi.shape == (4, 2)
-    assert (phi[:, blind].abs() < 1e-4).all()
-    for row in range(4):
-        label = int(s["labels"][row])
-        both = odds_by_hand(model, s["images"][row], label)
-        neither = np.mean([odds_by_hand(model, donor, label) for donor in s["donors"]])
-        assert abs(both - neither) > 0.01
-        assert phi[row, 1 - blind].item() == pytest.approx(both - neither, abs=1e-4)
-
-
-def test_shapley_values_by_hand_and_their_sum() -> None:
-    model = build_model(ModelSpec("residual_cnn", ("a", "b", "c"), (24, 24), {"widths": [4, 6]}))
-    s = scene()
-    s["donors"] = noise(6, 3, 24, 24, seed=4)
-    s["labels"] = torch.tensor([0, 1, 2, 1])
-    phi = object_shapley(model, **s, donors_per_image=8)
-    for row in range(4):
-        image, label = s["images"][row], int(s["labels"][row])
-        both, background = odds_by_hand(model, image, label), odds_by_hand(model, s["clean"][row], label)
-        neither = np.mean([odds_by_hand(model, donor, label) for donor in s["donors"]])
-        alone = np.mean([odds_by_hand(model, torch.where(MASK, image, d), label) for d in s["donors"]])
-        by_hand = [
-            (both - background + alone - neither) / 2,
-            (both - alone + background - neither) / 2,
-        ]
-        assert phi[row].tolist() == pytest.approx(by_hand, abs=1e-4)
-        assert phi[row].sum().item() == pytest.approx(both - neither, abs=1e-4)
-
-
-# --- faded -------------------------------------------------------------------------------------
-
-
-def test_faded_is_white_where_unused_and_itself_where_used_most() -> None:
-    image, evidence = noise(3, 10, 10), noise(10, 10, seed=1) - 0.5
-    out = faded(image, evidence, smooth=1)
-    assert (out[:, evidence <= 0] == 1).all()
-    top = evidence == evidence.max()
-    torch.testing.assert_close(out[:, top], image[:, top])
-    torch.testing.assert_close(faded(image, -evidence.abs()), torch.ones_like(image))
-
-
-def test_faded_is_smooth_and_stays_between_the_picture_and_white() -> None:
-    image, evidence = noise(3, 30, 30), torch.full((30, 30), -1.0)
-    evidence[10:20, 10:20] = 2
-    out = faded(image, evidence, smooth=9)
-    assert (out >= image - 1e-6).all()
-    assert (out <= 1).all()
-    torch.testing.assert_close(out[:, 14:16, 14:16], image[:, 14:16, 14:16])
-    assert (out[:, :6] == 1).all()
-    weight = (1 - out[0, 15]) / (1 - image[0, 15])
-    expected = uniform_filter((evidence[15] > 0).double().numpy(), 9) ** 0.5
-    np.testing.assert_allclose(weight, expected, atol=1e-4)
-    torch.testing.assert_close(faded(image, 7 * evidence, smooth=9), out)
