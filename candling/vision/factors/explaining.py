@@ -16,17 +16,12 @@ _AS_STRONG = 0.75  # of the background's effect
 def explained(places: Sequence[Tested], factors: Sequence[FactorTest]) -> list[Tested]:
     """Places with the background dismissed where a factor accounts for what it does.
 
-    A factor of the whole picture accounts for it if it is the strongest one confirmed and moves at least
-    three quarters of the predictions that the background moves; and, where masks let that be asked, if it
-    moves predictions on the object alone as well, which a model that reads the background does not mind.
+    That is the strongest factor of the whole picture, if it moves at least three quarters of the predictions
+    that the background moves. A background that is read for what is in it keeps its finding: light and colour
+    move fewer (measured on drawn scenes: 0.4 of them, where a tint moves as many by itself).
     """
-    whole = next(
-        (one for one in factors if one.strongest and one.region == "whole" and one.excess is not None), None
-    )
+    whole = next((one for one in factors if one.strongest and one.region == "whole"), None)
     if whole is None or whole.excess is None:
-        return list(places)
-    on_objects = [one for one in factors if one.factor == whole.factor and one.region == "object"]
-    if on_objects and on_objects[0].status != "confirmed":
         return list(places)
     found = []
     for one in places:

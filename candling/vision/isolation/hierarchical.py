@@ -5,10 +5,10 @@ Model-Agnostic Explanations" (arXiv 2103.05108), from its description: windows o
 their evidence lies above the middle of its range, and halved at the next depth. Four things differ, each
 because it measured better. A window is hidden in the presence of all others and shown in the absence of all
 others, as in `Windows`, where the paper hides alone. Evidence against a class is kept beside evidence for
-it. Windows far below the middle matter on photographs, so that all are kept that hold a fiftieth of the range,
-the strongest first, as far as a number of passes goes. And depths are not added up: what a coarse window holds
-is shared out among its pixels by what finer windows found there, so that a map is as sharp as its finest
-windows.
+it. Windows far below the middle matter on photographs, so that all are kept that hold a fiftieth of the
+range, the strongest first, as far as a number of passes goes. And depths are not added up: what a coarse
+window holds is shared out among its pixels by what finer windows found there, so that a map is as sharp as
+its finest windows.
 """
 
 from __future__ import annotations
