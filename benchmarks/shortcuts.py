@@ -650,6 +650,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="one seed of each")
     parser.add_argument("--json", type=Path, help="written anew after each network")
     parser.add_argument("--only", nargs="+", default=[], help="kinds, or names such as tint-0-0.97")
+    parser.add_argument(
+        "--keep",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="files of earlier runs, whose networks are not run again",
+    )
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     plan = [
@@ -658,9 +665,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not (given.quick and seed not in (0, 100))
         and (not given.only or kind in given.only or f"{kind}-{seed}-{strength:g}" in given.only)
     ]
+    earlier = [row for file in given.keep for row in json.loads(file.read_text(encoding="utf-8"))["models"]]
+    kept = {(row["kind"], row["seed"], row["strength"]): row for row in earlier}
     rows: list[dict[str, Any]] = []
     for one in plan:
-        row = measure(*one)
+        row = kept.get(one) or measure(*one)
         rows.append(row)
         for said in row["modes"]:
             mass = said["region_mass_accuracy"]
