@@ -4,6 +4,7 @@
 # One default for all: everything on this page is `candling.prototypes(model, …)` with no setting changed.
 # It is drawn by `python docs/learn/render.py docs/gallery.py`. Below each picture stands its trust, from 0,
 # chance, to 1; [Feature visualization](feature-visualization.md) says what that is made of.
+# The [gallery of evidence](evidence.md) shows what networks use of a photograph, and how they are tricked.
 #
 # ## A thousand classes: MobileNetV2
 #
