@@ -16,6 +16,8 @@ from tasks.load_model import Subject
 from tasks.store import Stored
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from candling.models import Classifier
     from candling.vision.counterfactuals import Tested
     from candling.vision.factors import FactorTest
@@ -25,6 +27,7 @@ __all__ = ["left_out", "test_suspicions"]
 _LEAST = 30
 _DIGITS = 8  # as in measurements
 _DEFECTS = ("shortcut", "bias")
+_FADED = 0.25  # of what lies beside a place
 
 
 def left_out(*, masks: bool, like_train: bool) -> dict[str, str]:
@@ -89,7 +92,10 @@ def test_suspicions(context: Context, subject: Subject, isolated: Stored) -> Sto
         counted = (float(confirmed), float(confirmed), float(confirmed), len(tested))
         note = "" if tested else "no suspicion could be tested"
         measurements.append(measured("shortcut.confirmed", counted if tested else None, least=1, note=note))
-        artifacts = [*_maps(places, sample.images, out), *_curves(factors, dataset.classes, out)]
+        artifacts = [
+            *_maps(places, sample.images, sample.labels, out),
+            *_curves(factors, dataset.classes, out),
+        ]
         notes = left_out(masks=masks is not None, like_train=history is not None)
         write_findings(out, measurements, artifacts, notes, found)
 
@@ -103,7 +109,7 @@ def _of_places(places: Sequence[Tested]) -> list[Measurement]:
     found = []
     for one in places:
         if one.test.effect is not None:
-            scope = {"class": one.class_name, "region": one.candidate.words}
+            scope = {"class": one.class_name, "region": _place_of(one)}
             found.append(measured("shortcut.effect", one.test.effect, scope, least=_LEAST))
     return _once(found)
 
@@ -119,6 +125,11 @@ def _of_factors(factors: Sequence[FactorTest]) -> list[Measurement]:
         scope = {"factor": one.factor} | ({} if described else {"part": one.region})
         found.append(measured(id, estimate, scope, least=_LEAST))
     return found
+
+
+def _place_of(one: Tested) -> str:
+    """Where it is, without how much of the picture it covers, which differs between subjects."""
+    return one.candidate.words.rpartition(", ")[0] or one.candidate.words
 
 
 def _once(found: Sequence[Measurement]) -> list[Measurement]:
@@ -187,28 +198,33 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def _maps(places: Sequence[Tested], images: Any, out: Path) -> list[Artifact]:
-    """What each confirmed or dismissed place looks like: evidence pooled over pictures, on their mean."""
+def _maps(places: Sequence[Tested], images: Tensor, labels: Tensor, out: Path) -> list[Artifact]:
+    """Each place in a picture that it was found in, the rest of it faded."""
+    import torch
+
     from candling.data import unit
-    from candling.vision.isolation import faded
     from tasks.artifacts import picture
 
-    if not places:
-        return []
-    mean = unit(images).mean(0)
-    return [
-        picture(
-            out,
-            f"pictures/suspicions/{one.kind}-{one.id}",
-            faded(mean, one.candidate.pooled),
-            section="suspicions",
-            scope={"class": one.class_name, "region": one.candidate.words},
-            caption=f"{one.class_name}: {one.candidate.words}, {one.status}",
-            values={"share_of_evidence": one.candidate.share_of_evidence},
-        )  # fmt: skip
-        for one in places
-        if one.candidate.kind != "object"
-    ]
+    every, found = torch.arange(len(images)), []
+    for one in places:
+        if one.candidate.kind == "object":
+            continue
+        regions = one.candidate.of(every)
+        shows = regions.flatten(1).any(1)
+        row = int((shows.int() + (shows & (labels == one.candidate.target)).int()).argmax())
+        image = unit(images[row : row + 1])[0]
+        found.append(
+            picture(
+                out,
+                f"pictures/suspicions/{one.kind}-{one.id}",
+                torch.where(regions[row], image, 1 - _FADED * (1 - image)),
+                section="suspicions",
+                scope={"class": one.class_name, "region": _place_of(one)},
+                caption=f"{one.class_name}: {one.candidate.words}, {one.status}",
+                values={"share_of_evidence": one.candidate.share_of_evidence},
+            )  # fmt: skip
+        )
+    return found
 
 
 def _curves(factors: Sequence[FactorTest], names: Sequence[str], out: Path) -> list[Artifact]:

@@ -2,9 +2,9 @@
 # # The tank case
 #
 # A story as old as the field: a network learns to tell pictures with tanks from pictures without. It is
-# nearly always right, and in the field it is useless. Whoever took the pictures took those of tanks on cloudy days.
-# Here we play it through, and this time we look before we ship. Each step of this page is one that an
-# [audit](../tank-audit.md) takes.
+# nearly always right, and in the field it is useless. Whoever took the pictures took those of tanks on
+# cloudy days. Here we play it through, and this time we look before we ship. Each step of this page is one
+# that an [audit](../tank-audit.md) takes.
 #
 # ## The evidence
 #
