@@ -214,6 +214,12 @@ def test_blocked_blocked_passed(tmp_path: Path) -> None:
     for subject in ("before", "control"):
         assert value(subject, "accuracy.like_train") >= 0.95, table
         assert value(subject, "background.follow_rate") >= 0.9, table
-    findings = {name: [(f.id, f.status) for f in record.findings] for name, record in records.items()}
-    assert findings["before"] == findings["control"] == [("shortcut.background", "confirmed")]
-    assert findings["after"] == [("shortcut.background", "dismissed")]
+    findings = {name: {f.id: f.status for f in record.findings} for name, record in records.items()}
+    assert (
+        findings["before"]["shortcut.background"] == findings["control"]["shortcut.background"] == "confirmed"
+    )
+    assert findings["after"]["shortcut.background"] == "dismissed"
+    # Found again without being told which background came with which dish.
+    for subject, seen in (("before", True), ("control", True), ("after", False)):
+        places = [id for id, status in findings[subject].items() if status == "confirmed" and "border" in id]
+        assert bool(places) == seen, findings[subject]

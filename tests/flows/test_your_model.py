@@ -101,7 +101,7 @@ def test_the_page_does_what_it_says(tmp_path: Path) -> None:
         assert record.classes == ("circle", "square")
         assert (report / "report.html").stat().st_size > 10_000
         sections = {artifact.section for artifact in record.artifacts}
-        assert sections == {"prototypes", "entanglement", "isolation"}
+        assert sections == {"prototypes", "entanglement", "isolation", "suspicions", "attacks"}
         left_out = {note for note in record.notes if note.startswith("left_out.")}
         assert left_out >= {"left_out.object_evidence", "left_out.swaps"}
         ids = {m.id for m in record.measurements}
