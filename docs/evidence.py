@@ -26,6 +26,7 @@ import torch.nn.functional as F
 import candling
 from candling.models import ModelSource, open_model
 from candling.vision.gallery import contact_sheet
+from candling.vision.isolation.grain import smoothed
 
 assets = Path(os.environ.get("CANDLING_ASSETS", "../shared/assets"))
 dishes = open_model("models/food/model")[0]
@@ -50,7 +51,8 @@ def outlines(images):
 
 
 def painted(lines, evidence):
-    """Outlines (1, H, W) with evidence (H, W): red for, blue against."""
+    """Outlines (1, H, W) with evidence (H, W): red for, blue against, smoothed for the eye."""
+    evidence = smoothed(evidence[None, None], 0.03)[0, 0]
     much = evidence / evidence.abs().max()
     heat = torch.stack([1 + much.clamp_max(0), 1 - much.abs(), 1 - much.clamp_min(0)])
     return (255 * lines * heat).round().to(torch.uint8)

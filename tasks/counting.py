@@ -20,6 +20,7 @@ from candling.vision.corruptions import CORRUPTIONS
 from candling.vision.counterfactuals import associated_backgrounds, most_evaluations, pair_swaps
 from candling.vision.factors import evaluations
 from candling.vision.isolation import Windows, object_shapley, window_size, windows_of
+from candling.vision.isolation.grain import STEPS
 from candling.vision.training import Schedule
 from candling.vision.transforms import unseen_transforms
 from candling.vision.trust import path_pictures
@@ -54,7 +55,7 @@ __all__ = [
 ]
 
 _SHAPLEY_DONORS = int(inspect.signature(object_shapley).parameters["donors_per_image"].default)
-_PROBES = 4  # of `check_differentiable`
+_PROBES = 2  # of `check_differentiable`
 _PATH_LAYERS = 2  # pictures by which `path_layers` finds them
 _PICTURES_A_SWAP = 3  # of each class
 _PLACES = 5  # of each class, that pictures are drawn of
@@ -187,15 +188,31 @@ def isolation(sight: Sight) -> Count:
     donors = len(sight.splits["donors"]) if "donors" in sight.splits else 0
     each = _windows_seen(sight, settings, donors)
     curves = 2 + (2 + isolate_features.DRAWS) * 2 * (isolate_features.CURVE - 1)
+    maps = len(sample) * min(1 + isolate_features.LIKELY, len(sight.spec.classes))
     forward = round(len(sample) * (2 + each + curves))
     few = min(settings.checks, len(sample))
     if few:
         again = 1 + isolate_features.DRAWS + 2 * sight.differentiable
         forward += round(few * (1 + isolate_features.DRAWS + again * (1 + each)))
+        maps += few * again
+    slopes, tried = _pixels_seen(sight, settings)
+    forward += maps * (slopes + tried)
     if sample.masks is not None and sample.clean is not None and donors:
         forward += len(sample) * (2 + min(_SHAPLEY_DONORS, donors)) + donors
     blurred = 0 if donors else len(sample)
-    return Count(forward, blurred=blurred, written=3 * min(settings.pictures, len(sample)))
+    return Count(
+        forward, backward=maps * slopes, blurred=blurred, written=3 * min(settings.pictures, len(sample))
+    )
+
+
+def _pixels_seen(sight: Sight, settings: IsolationParams) -> tuple[int, int]:
+    """For one map: contexts in which there is a slope, and pictures by which its grain is chosen."""
+    method = isolate_features.isolation_method(settings, None)
+    if isinstance(method, Windows):
+        return 0, 0
+    slopes = method.contexts if sight.differentiable else 0
+    maps = len(method.grains) * (2 if slopes else 1)
+    return slopes, maps * STEPS * 2 if maps > 1 else 0
 
 
 def _windows_seen(sight: Sight, settings: IsolationParams, donors: int) -> float:

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from candling.vision.isolation import Hierarchical, Windows
     from tasks.params import IsolationParams
 
-__all__ = ["CURVE", "DRAWS", "isolate_eval_set", "isolation_method", "left_out"]
+__all__ = ["CURVE", "DRAWS", "LIKELY", "isolate_eval_set", "isolation_method", "left_out"]
 
 CURVE = 25  # pictures along a curve of insertion or deletion
+LIKELY = 2  # classes, beside the label, that there are maps for
 DRAWS = 2  # random maps of each picture, and noisy copies
 
 
@@ -81,7 +82,7 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
         images = unit(sample.images)
         donors = donors_in_turn(dataset.read("donors")) if "donors" in dataset else None
         likely = probabilities(model, logits(model, images))
-        top = likely.topk(min(2, likely.shape[1]), 1).indices
+        top = likely.topk(min(LIKELY, likely.shape[1]), 1).indices
         # The first map of an image is that of its label, the others of what the model takes it for.
         own = sample.labels
         method = isolation_method(settings, donors)

@@ -191,15 +191,16 @@ class ChannelParams(Section):
 class IsolationParams(Section):
     """What is not given is as in the `method` of `candling.vision.isolation`.
 
-    cells, depths: of the hierarchical one. side, stride: of windows, in pixels. donors_per_image: of both,
-    where there are clean backgrounds. checks: pictures whose maps are made again, of noisy copies and of a
-    randomised model. pictures: shown in the report.
+    cells, depths, contexts: of the hierarchical one. side, stride: of windows, in pixels. donors_per_image:
+    of both, where there are clean backgrounds. checks: pictures whose maps are made again, of noisy copies
+    and of a randomised model. pictures: shown in the report.
     """
 
     images: Count = 128
     method: Literal["hierarchical", "windows"] = "hierarchical"
     cells: Count | None = None
     depths: Count | None = None
+    contexts: Annotated[int, Field(ge=0)] | None = None
     side: Count | None = None
     stride: Count | None = None
     donors_per_image: Count | None = None
@@ -209,12 +210,13 @@ class IsolationParams(Section):
     @property
     def settings(self) -> dict[str, Any]:
         """Those of the method that are given."""
-        names = ("cells", "depths", "side", "stride", "donors_per_image")
+        names = ("cells", "depths", "contexts", "side", "stride", "donors_per_image")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     @model_validator(mode="after")
     def _of_the_method(self) -> IsolationParams:
-        for method, names in (("hierarchical", ("cells", "depths")), ("windows", ("side", "stride"))):
+        own = {"hierarchical": ("cells", "depths", "contexts"), "windows": ("side", "stride")}
+        for method, names in own.items():
             for name in names:
                 if self.method != method and getattr(self, name) is not None:
                     raise ValueError(f"{name}: is a setting of method: {method}, and this is {self.method}")

@@ -272,7 +272,7 @@ def check_differentiable(model: nn.Module, image_size: tuple[int, int]) -> None:
         If it is cut off (a black box, argmax or detach inside), zero everywhere, or NaN.
     """
     refuse_black_box(model, "its gradient")
-    images = probes(image_size)[:4].to(_device(model)).requires_grad_()
+    images = probes(image_size)[:2].to(_device(model)).requires_grad_()
     with evaluating(model), torch.enable_grad():
         out = model(images)
         gradient = None

@@ -123,8 +123,15 @@ sheet([[picture[0], shown(by_blur), shown(by_white)]])
 #
 # Most windows are a waste: there is nothing there. Start with large ones, look closer only where something
 # was lost, and share what a large window held out among the small ones within it. Also show each window
-# *alone*, not only hide it; what is enough and what is needed are two things. That is the default of
-# `candling.isolate` (after hierarchical perturbation, [arXiv 2103.05108](https://arxiv.org/abs/2103.05108)).
+# *alone*, not only hide it; what is enough and what is needed are two things.
+#
+# Windows cannot see single pixels, but slopes can: how much would the answer rise if this pixel moved a
+# little towards what it is, while some random part of the picture is covered? One pass forward and one back
+# answers that for all pixels at once. Slopes are crumbs, though, and some networks need the whole loaf; so
+# the map is made coarse and fine, and the one is kept that passes best the test of the next section. Windows
+# say how much evidence there is, slopes where in a window it lies. All that together is the default of
+# `candling.isolate` (after hierarchical perturbation, [arXiv 2103.05108](https://arxiv.org/abs/2103.05108),
+# with the masks of [arXiv 1806.07421](https://arxiv.org/abs/1806.07421)).
 
 # %%
 classes = torch.full((len(pictures), 1), STOP)

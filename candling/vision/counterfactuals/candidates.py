@@ -25,6 +25,7 @@ from candling.errors import DataError
 from candling.vision.counterfactuals.foreground import estimated_foreground
 from candling.vision.counterfactuals.recurring import correlations, fine, located, patches_at, peaks
 from candling.vision.counterfactuals.regions import dilated, place_words, rim, ring, share_of
+from candling.vision.isolation.grain import smoothed
 
 __all__ = ["Candidate", "Kind", "border_widths", "border_words", "clusters", "objects_of", "propose"]
 
@@ -34,6 +35,7 @@ _GRID = 16  # pixels of the side at which maps are compared
 _MOST_CLUSTERS = 4
 _MOST_PLACES = 3
 _LARGEST = 0.4  # of the picture: what is larger is no place
+_POOLED = 0.05  # of the side, a Gaussian: where maps tell single pixels apart, a place is more than its peaks
 _PEAK = 0.5  # of its highest value: where the mean map ends
 _WORTH = 0.1  # of a cluster's evidence: what has less is no place
 # Measured: watermarks correlate by 0.85 in all pictures, wheels and windows of drawn objects in an eighth.
@@ -162,7 +164,7 @@ def propose(
     if len(maps) != len(rows):
         raise DataError(f"{len(maps)} maps need as many rows of pictures, not {len(rows)}")
     objects = objects_of(images, masks) if objects is None else objects
-    positive = maps.clamp_min(0).double()
+    positive = smoothed(maps.clamp_min(0)[:, None].double(), _POOLED)[:, 0]
     total = positive.sum((1, 2), keepdim=True)
     seen = total.flatten() > 0
     if not seen.any():

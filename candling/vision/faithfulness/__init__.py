@@ -15,7 +15,6 @@ from candling.vision.faithfulness.location import (
     rank_accuracy,
     relevance_mass,
 )
-from candling.vision.faithfulness.ordering import order_of
 from candling.vision.faithfulness.sanity import (
     Randomised,
     Stability,
@@ -24,6 +23,7 @@ from candling.vision.faithfulness.sanity import (
     rise_in_complexity,
     stability,
 )
+from candling.vision.isolation.order import order_of
 
 __all__ = [
     "Baseline",

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from candling.errors import ParamsError
 from candling.statistics import Estimate, mean
+from candling.vision.faithfulness.checks import check_pictures, within
 from candling.vision.faithfulness.curves import Baseline, insertion_minus_deletion
-from candling.vision.faithfulness.ordering import check_pictures, own_generator, within
+from candling.vision.isolation.order import own_generator
 
 __all__ = ["OverControls", "centre_gaussian", "over_controls", "random_maps"]
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from candling.errors import ParamsError
 from candling.models import Batches, batch_size, logits, probabilities
 from candling.models.reading import nearest
-from candling.vision.faithfulness.ordering import check_maps, check_pictures, order_of, within
-from candling.vision.isolation.hierarchical import smoothed
+from candling.vision.faithfulness.checks import check_maps, check_pictures, within
+from candling.vision.isolation.grain import smoothed
+from candling.vision.isolation.order import order_of
 
 __all__ = ["Baseline", "Curves", "bare", "curves", "insertion_minus_deletion"]
 

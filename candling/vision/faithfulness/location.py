@@ -10,8 +10,9 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from candling.errors import DataError, ParamsError
-from candling.vision.faithfulness.ordering import order_of, within
+from candling.vision.faithfulness.checks import within
 from candling.vision.isolation.evidence import evidence_share
+from candling.vision.isolation.order import order_of
 
 __all__ = ["Located", "located", "pointing_game", "rank_accuracy", "relevance_mass"]
 

@@ -14,13 +14,8 @@ from torch import Tensor, nn
 from candling.errors import DataError, ModelError, ParamsError
 from candling.models import logits
 from candling.models.running import refuse_black_box
-from candling.vision.faithfulness.ordering import (
-    check_maps,
-    check_pictures,
-    order_of,
-    own_generator,
-    within,
-)
+from candling.vision.faithfulness.checks import check_maps, check_pictures, within
+from candling.vision.isolation.order import order_of, own_generator
 
 __all__ = ["Randomised", "Stability", "complexity", "randomised", "rise_in_complexity", "stability"]
 

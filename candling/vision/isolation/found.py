@@ -31,6 +31,18 @@ class Asked:
     batches: Batches
     progress: Progress | None = None
 
+    @property
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Image (P,) and class (P,) of each pair that is asked for, and the pair (N, K) of each place.
+
+        A class that is asked for twice of an image is one pair.
+        """
+        count, each = self.classes.shape
+        image = torch.arange(count, device=self.classes.device)[:, None].expand(-1, each)
+        wanted = torch.stack([image, self.classes], 2).flatten(0, 1)
+        pairs, place = wanted.unique(dim=0, return_inverse=True)
+        return pairs[:, 0], pairs[:, 1], place.view(count, each)
+
     def tell(self, done: int) -> None:
         """Say that so many images are done."""
         if self.progress is not None:

@@ -1,14 +1,15 @@
-"""Hierarchical perturbation: coarse windows first, and finer ones only where the coarse ones mattered.
+"""Hierarchical perturbation: coarse windows first, finer ones where those mattered, then single pixels.
 
 After Cooper, Arandjelović and Harrison, "Believe the HiPe: Hierarchical Perturbation for Fast, Robust and
 Model-Agnostic Explanations" (arXiv 2103.05108), from its description: windows of a depth are kept where
-their evidence lies above the middle of its range, and halved at the next depth. Four things differ, each
+their evidence lies above the middle of its range, and halved at the next depth. Six things differ, each
 because it measured better. A window is hidden in the presence of all others and shown in the absence of all
 others, as in `Windows`, where the paper hides alone. Evidence against a class is kept beside evidence for
 it. Windows far below the middle matter on photographs, so that all are kept that hold a fiftieth of the
-range, the strongest first, as far as a number of passes goes. And depths are not added up: what a coarse
-window holds is shared out among its pixels by what finer windows found there, so that a map is as sharp as
-its finest windows.
+range, the strongest first, as far as a number of passes goes. Depths are not added up: what a coarse window
+holds is shared out among its pixels by what finer windows found there, so that a map is as sharp as its
+finest windows. Where the model has slopes, they say what single pixels do (`contexts`), as much of it as
+windows found. And each map is as smooth as it is most faithful (`grain`).
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from candling.errors import ParamsError
+from candling.errors import ModelError, ParamsError
+from candling.models.running import check_differentiable
+from candling.vision.isolation.contexts import slopes_in_contexts
 from candling.vision.isolation.fills import FILLS, Fill, donor_rows, filled
 from candling.vision.isolation.found import Asked, Found, Pair, odds_of
+from candling.vision.isolation.grain import candidates, finest, weighed
 from candling.vision.isolation.settings import check_choice, check_number, check_whole
 
-__all__ = ["Grid", "Hierarchical", "descend", "shared_out", "smoothed"]
+__all__ = ["Grid", "Hierarchical", "descend", "shared_out"]
 
 _TINY = 1e-20  # of squares
 _PAIRED = 8  # windows of an image, each of which is paired with each other
@@ -38,31 +42,39 @@ class Hierarchical:
 
     cells: windows along a side at the first depth; they overlap by half. depths: how many sizes of windows.
     keep: which windows are halved: those whose evidence, for or against, lies above this part of the range of
-    their depth; 0.5 is the middle, as in the paper. most: passes that an image may take, the first depth's in
-    any case; windows where the last depth was strongest come first. fill: what hides a window, or several
-    over which evidence is averaged (see `candling.vision.isolation.fills.Fill`). donors: clean backgrounds
-    (D, C, H, W) in place of the fill, and donors_per_image how many of them for each. showing: whether
-    windows are shown alone too. smooth: standard deviation of a last smoothing, in parts of the shorter side.
-    pairs: whether the strongest windows of the first depth are measured two at a time as well, for what
-    counts only together (`Isolation.pairs`); their passes come on top.
+    their depth; 0.5 is the middle, as in the paper. most: passes that an image's windows may take, the first
+    depth's in any case; windows where the last depth was strongest come first. fill: what hides a window, or
+    several over which evidence is averaged (see `candling.vision.isolation.fills.Fill`). donors: clean
+    backgrounds (D, C, H, W) in place of the fill, and donors_per_image how many of them for each. showing:
+    whether windows are shown alone too. contexts: random parts of the picture in which slopes are taken, each
+    a pass forward and one back for every class; 0 for windows alone, as for a model without slopes. grains:
+    standard deviations of a last smoothing, in parts of the shorter side. Of the maps at all of them, with
+    slopes and of slopes alone, the most faithful one is taken, for which each costs 16 passes a class. pairs:
+    whether the strongest windows of the first depth are measured two at a time as well, for what counts only
+    together (`Isolation.pairs`); their passes come on top.
     """
 
     cells: int = 2
     depths: int = 4
     keep: float = 0.02
-    most: int = 796
+    most: int = 300
     fill: Fill | tuple[Fill, ...] = "blur"
     donors: Tensor | None = None
     donors_per_image: int = 1
     showing: bool = True
-    smooth: float = 0.03
+    contexts: int = 96
+    grains: tuple[float, ...] = (0.0, 0.03, 0.06, 0.1)
     pairs: bool = False
 
     def __post_init__(self) -> None:
         for name in ("cells", "depths", "most", "donors_per_image"):
             check_whole(name, getattr(self, name))
         check_number("keep", self.keep, 0, 1)
-        check_number("smooth", self.smooth, 0, 0.5)
+        check_whole("contexts", self.contexts, 0)
+        if not self.grains:
+            raise ParamsError("grains is empty; name one at least")
+        for grain in self.grains:
+            check_number("a grain", grain, 0, 0.5)
         if not self.fills:
             raise ParamsError("fill is empty; name one at least")
         for one in self.fills:
@@ -79,7 +91,7 @@ class Hierarchical:
             f"Hierarchical(cells={self.cells}, depths={self.depths}, keep={self.keep}, most={self.most}, "
             f"fill={self.fill!r}, "
             f"donors={donors}, donors_per_image={self.donors_per_image}, showing={self.showing}, "
-            f"smooth={self.smooth}, pairs={self.pairs})"
+            f"contexts={self.contexts}, grains={self.grains}, pairs={self.pairs})"
         )
 
 
@@ -130,7 +142,8 @@ def _spans(side: int, cells: int) -> Tensor:
 def descend(asked: Asked, settings: Hierarchical) -> Found:
     """Evidence maps from coarse to fine, all images and classes of a depth in full batches."""
     count, _, height, width = asked.images.shape
-    look = _Look(asked, _fills(asked.images, settings), settings.showing)
+    fills = _fills(asked.images, settings)
+    look = _Look(asked, fills, settings.showing)
     strength = torch.ones(count, height, width, device=asked.images.device)
     spent = torch.full((count,), look.evaluations // count, device=asked.images.device)
     maps: Tensor | None = None
@@ -159,8 +172,23 @@ def descend(asked: Asked, settings: Hierarchical) -> Found:
         strength = grid.spread(_kept(evidence, active, settings.keep))
         coarser = grid
     assert maps is not None, "there is one depth at least"
+    slopes, taken, notes = _slopes(asked, fills, settings.contexts)
+    chosen, tried = finest(asked, candidates(maps, slopes, settings.grains), fills[:, 0])
+    if slopes is not None:
+        chosen = weighed(chosen, maps)
     asked.tell(count)
-    return Found(smoothed(maps, settings.smooth), look.evaluations, pairs=pairs)
+    return Found(chosen, look.evaluations + taken + tried, notes, pairs)
+
+
+def _slopes(asked: Asked, fills: Tensor, contexts: int) -> tuple[Tensor | None, int, tuple[str, ...]]:
+    """Evidence of slopes where the model has any, passes, and a note where it has none."""
+    if not contexts:
+        return None, 0, ()
+    try:
+        check_differentiable(asked.model, (asked.images.shape[2], asked.images.shape[3]))
+    except ModelError as error:
+        return None, 0, (f"windows alone, without slopes: {error}",)
+    return *slopes_in_contexts(asked, fills, contexts), ()
 
 
 def _fills(images: Tensor, settings: Hierarchical) -> Tensor:
@@ -315,19 +343,3 @@ def shared_out(coarse: Tensor, fine: Tensor, seen: Tensor, grid: Grid) -> Tensor
         left = grid.spread(empty.float()) / cover
         out += sign * (part * scale + mass * left)
     return out
-
-
-def smoothed(maps: Tensor, spread: float) -> Tensor:
-    """Maps (N, K, H, W) under a Gaussian whose standard deviation is this part of the shorter side."""
-    sigma = spread * min(maps.shape[2:])
-    if sigma < 0.3:
-        return maps
-    rows, columns = (_gaussian(side, sigma).to(maps) for side in maps.shape[2:])
-    return rows @ maps @ columns.T
-
-
-def _gaussian(side: int, sigma: float) -> Tensor:
-    """A matrix (side, side) whose rows are Gaussians that sum to one."""
-    place = torch.arange(side, dtype=torch.float32)
-    weights = (-((place[:, None] - place) ** 2) / (2 * sigma**2)).exp()
-    return weights / weights.sum(1, keepdim=True)

@@ -1,8 +1,10 @@
-"""A learned mask: the part of a picture of a given area that keeps the class the most likely.
+"""A learned mask: the part of a picture of a given area that makes the class, and whose loss unmakes it.
 
 After Fong, Patrick and Vedaldi, "Understanding Deep Networks via Extremal Perturbations and Smooth Masks"
 (arXiv 1910.08485), from its description: a smooth mask of few parameters, and a loss on its sorted values
-that holds it to an area. Every image, class and area is a row of one batch. Where the paper takes 800
+that holds it to an area. Of its games both are played at once, because either alone is won by cheating: on a
+network that needs little, a mask that keeps a class lies anywhere, and one that hides it is shown the crumbs
+that tip it. Every image, class and area is a row of one batch. Where the paper takes 800
 steps, slopes are counted here in parts of each row's steepest, as those of a class that is certain die away,
 and what pulls to the area grows as fast as the steps are few. All that is done
 beside the model's passes is done on the mask's few parameters: what the model's slope says of pixels comes
@@ -14,6 +16,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -29,6 +32,8 @@ from candling.vision.isolation.settings import check_choice, check_number, check
 
 __all__ = ["Mask", "learn"]
 
+Game = Literal["keep", "hide", "both"]
+
 _MOMENTUM = 0.9
 
 
@@ -36,9 +41,11 @@ _MOMENTUM = 0.9
 class Mask:
     """Learned masks; evidence is the share of the areas whose mask holds a pixel, from 0 to 1.
 
-    It says what is enough for the class, and nothing of what speaks against it.
+    It says what makes the class, and nothing of what speaks against it.
 
-    areas: parts of the picture that a mask may keep, each a mask of its own. steps: at most. cells: of the
+    areas: parts of the picture that a mask may hold, each a mask of its own. game: whether the class is to
+    stay where the mask's part alone is seen, ``keep``, to go where it is hidden, ``hide``, or ``both``, which
+    takes twice the passes. steps: at most. cells: of the
     mask along the shorter side. spread: of the Gaussian by which a cell becomes pixels, in cells. fill: what
     is seen where the mask is 0. learning_rate: how far the steepest of a mask's values, which go from 0 to 1,
     moves in the first steps; it falls as a cosine. pull: the part of the way to a mask of just that area that
@@ -47,6 +54,7 @@ class Mask:
     """
 
     areas: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
+    game: Game = "both"
     steps: int = 100
     cells: int = 28
     spread: float = 0.7
@@ -64,6 +72,7 @@ class Mask:
         check_whole("steps", self.steps)
         check_whole("cells", self.cells, 2)
         check_number("spread", self.spread, 0.1)
+        check_choice("game", self.game, get_args(Game))
         check_choice("fill", self.fill, FILLS)
         check_number("learning_rate", self.learning_rate, 1e-6)
         check_number("still", self.still, 0)
@@ -118,7 +127,7 @@ class _Pool:
 
 
 def learn(asked: Asked, settings: Mask) -> Found:
-    """Evidence maps as the mean over areas of the masks that keep each class the most likely."""
+    """Evidence maps as the mean over areas of the masks that make each class."""
     refuse_black_box(asked.model, "its gradient")
     images, device = asked.images, asked.images.device
     height, width = images.shape[2:]
@@ -139,29 +148,38 @@ def learn(asked: Asked, settings: Mask) -> Found:
     over = (images - base).contiguous(memory_format=last)
     odds = class_odds_of(asked.model)
     masks = torch.empty(count, *cells, device=device)
+    # Both ways to look through a mask, seen as kept and as hidden.
+    ways = [True, False] if settings.game == "both" else [settings.game == "keep"]
     done_of_image = [0] * len(images)
     pool, waiting, evaluations, finished = _Pool((cells[0], cells[1]), device), deque(range(count)), 0, 0
     with evaluating(asked.model), keeping_memory():
         while waiting or pool.rows:
-            pool.let_in(waiting, max(asked.batches.size, 1), wanted)
+            pool.let_in(waiting, max(asked.batches.size // len(ways), 1), wanted)
             rows = torch.tensor(pool.rows, device=device)
             up = tall @ pool.masks @ wide.T
 
             def slope(part: slice, rows: Tensor = rows, up: Tensor = up) -> Tensor:
-                own = image[rows[part]]
+                own, label = image[rows[part]], target[rows[part], None]
                 with torch.no_grad():
-                    seen = torch.addcmul(base[own], over[own], up[part, None])
+                    looks = [up[part, None] if kept else 1 - up[part, None] for kept in ways]
+                    seen = torch.cat([torch.addcmul(base[own], over[own], look) for look in looks])
+                    seen = seen.contiguous(memory_format=last)
                 seen.requires_grad_()
                 with torch.enable_grad():
-                    value = odds(seen).gather(1, target[rows[part], None])
-                    # log p of log-odds; its slope dies away once the class is certain.
-                    (found,) = torch.autograd.grad(-torch.nn.functional.softplus(-value).sum(), seen)
-                return torch.einsum("nchw,nchw->nhw", found, over[own])
+                    value = odds(seen).gather(1, label.repeat(len(ways), 1)).view(len(ways), -1)
+                    # log p of log-odds, and log (1 - p): their slopes die away once the class is certain.
+                    won = [one if kept else -one for one, kept in zip(value, ways, strict=True)]
+                    gain = -torch.nn.functional.softplus(-torch.stack(won)).sum()
+                    (found,) = torch.autograd.grad(gain, seen)
+                sides = [
+                    one if kept else -one for one, kept in zip(found.chunk(len(ways)), ways, strict=True)
+                ]
+                return torch.einsum("nchw,nchw->nhw", sum(sides), over[own])
 
             pixels = torch.cat(asked.batches.over(len(rows), slope))
             if not torch.isfinite(pixels).all():
                 raise ModelError("the slope of the log-odds is NaN or infinite for a masked picture")
-            evaluations += 2 * len(rows)
+            evaluations += 2 * len(ways) * len(rows)
             moved = pool.step(tall.T @ pixels @ wide, wanted[rows], settings).tolist()
             ended = [
                 pool.ages[i] >= settings.steps

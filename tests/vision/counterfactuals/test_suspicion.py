@@ -66,7 +66,8 @@ def test_a_corner_is_found_and_neither_border_nor_background_is_blamed(masked: b
     for one in found:
         if one.status == "confirmed":
             assert one.candidate.words == "the top left corner, 6% of the picture"
-            assert torch.equal(one.candidate.region, region(CORNER))
+            both, either = one.candidate.region & region(CORNER), one.candidate.region | region(CORNER)
+            assert both.sum() > 0.9 * either.sum()  # pooled evidence is smoothed, so that corners are round
             effect = one.test.effect
             assert effect is not None
             assert effect.low > 0.5

@@ -13,7 +13,7 @@ from candling.vision.faithfulness import (
     over_controls,
     random_maps,
 )
-from candling.vision.faithfulness.ordering import within
+from candling.vision.faithfulness.checks import within
 
 
 class Corner(nn.Module):

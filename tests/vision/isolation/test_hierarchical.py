@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 from torch import Tensor, nn
 
 from candling.errors import ParamsError
@@ -18,6 +17,7 @@ from candling.vision.isolation.fills import FILLS, filled
 from tests.vision.isolation.models import Both, Reads, box, noise
 
 Array = NDArray[np.float64]
+PLAIN = {"contexts": 0, "grains": (0.0,)}  # windows as they are
 
 
 def small_cnn_of(side: int) -> nn.Module:
@@ -101,20 +101,11 @@ def shared(coarse: Array, fine: Array, seen: NDArray[np.bool_], windows: list[tu
 def test_batches_are_one_window_at_a_time(keep: float, batch: int | None) -> None:
     model, images = small_cnn(), noise(3, 3, 32, 32)
     classes = torch.tensor([[0, 2], [1, 3], [3, 0]])
-    method = Hierarchical(cells=3, depths=3, keep=keep, most=10**6, smooth=0)
+    method = Hierarchical(cells=3, depths=3, keep=keep, most=10**6, **PLAIN)
     found = isolate(model, images, classes=classes, method=method, batch=batch)
     for row, image in enumerate(images):
         expected = one_at_a_time(model, image, classes[row].tolist(), cells=3, depths=3, keep=keep)
         np.testing.assert_allclose(found.maps[row], expected, atol=1e-5)
-
-
-def test_smoothing_is_a_gaussian() -> None:
-    model, images = small_cnn(), noise(1, 3, 32, 32)
-    rough = isolate(model, images, method=Hierarchical(smooth=0, depths=2)).maps.double().numpy()
-    smooth = isolate(model, images, method=Hierarchical(smooth=0.05, depths=2)).maps.numpy()
-    expected = gaussian_filter1d(gaussian_filter1d(rough, 1.6, 2, truncate=9), 1.6, 3, truncate=9)
-    inner = np.s_[..., 10:-10, 10:-10]  # what happens beyond the edge differs
-    np.testing.assert_allclose(smooth[inner], expected[inner], atol=1e-5)
 
 
 # --- what is found -----------------------------------------------------------------------------
@@ -173,13 +164,13 @@ def test_a_trained_network_that_reads_a_corner_gives_it_back() -> None:
         assert (network(images).argmax(1) == labels).all()
     found = isolate(network, images, classes=labels[:, None], method=Hierarchical(fill="fade"))
     share = evidence_share(found.maps[:, 0], CORNER.expand(8, -1, -1), sign="for")
-    assert share.mean() > 0.8, share
+    assert share.mean() > 0.75, share  # it has learned a little of the noise elsewhere
 
 
 def test_finer_depths_are_looked_at_only_where_it_matters() -> None:
     images = torch.where(CORNER, 0.9, 0.4 * noise(1, 3, 64, 64))
     model = Reads(CORNER)
-    found = isolate(model, images, method=Hierarchical(cells=4, depths=3))
+    found = isolate(model, images, method=Hierarchical(cells=4, depths=3, **PLAIN))
     everywhere = 2 * (9**2 + 17**2 + 33**2)
     assert found.evaluations == model.seen - 2  # of the two that see to the model before
     assert found.evaluations < everywhere / 4
@@ -188,7 +179,7 @@ def test_finer_depths_are_looked_at_only_where_it_matters() -> None:
 @pytest.mark.parametrize("most", [60, 301, 640])
 def test_an_image_takes_no_more_passes_than_it_may(most: int) -> None:
     images = noise(3, 3, 64, 64)
-    method = Hierarchical(keep=0, most=most)
+    method = Hierarchical(keep=0, most=most, **PLAIN)
     together = isolate(small_cnn_of(64), images, method=method)
     assert together.evaluations <= 3 * (most + 1)
     assert together.evaluations > 3 * (most - 3)
@@ -203,12 +194,12 @@ def test_a_class_that_nothing_matters_to_costs_and_holds_nothing() -> None:
         nn.init.zeros_(parameter)
     found = isolate(blind, noise(1, 3, 64, 64), classes=classes, method=Hierarchical())
     assert (found.maps == 0).all()
-    assert found.evaluations == 1 + 1 + 2 * 5**2
+    assert found.evaluations == 1 + 1 + 2 * 5**2 + 4 * 2 * 16  # the last to choose of four grains
 
 
 def test_one_pass_serves_all_classes_and_batches_are_full() -> None:
     model, images = Reads(CORNER), noise(4, 3, 64, 64)
-    method = Hierarchical(cells=4, depths=1)
+    method = Hierarchical(cells=4, depths=1, **PLAIN)
     one = isolate(model, images, classes=torch.zeros(4, 1, dtype=torch.long), method=method)
     model.batches.clear()
     three = isolate(model, images, classes=torch.tensor([[0, 1, 2]] * 4), method=method, batch=50)
@@ -225,7 +216,7 @@ def test_donors_and_several_fills_are_averaged() -> None:
 
     def maps(**settings: object) -> Tensor:
         return isolate(
-            model, images, classes=classes, method=Hierarchical(depths=1, smooth=0, **settings)
+            model, images, classes=classes, method=Hierarchical(depths=1, **PLAIN, **settings)
         ).maps
 
     both = (maps(fill="blur") + maps(fill="fade")) / 2
@@ -233,6 +224,70 @@ def test_donors_and_several_fills_are_averaged() -> None:
     turns = [maps(donors=donors[[i, i]]) for i in range(4)]  # a single donor, at both places
     used = torch.stack([(turns[0][0] + turns[2][0]) / 2, (turns[1][1] + turns[3][1]) / 2])
     torch.testing.assert_close(maps(donors=donors, donors_per_image=2), used, atol=1e-6, rtol=1e-4)
+
+
+# --- slopes and grain --------------------------------------------------------------------------
+
+
+class Turned(nn.Module):
+    """The log-odds of two classes are a sum of pixels, each with a weight of its own."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(noise(3, side, side, seed=5) - 0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        gain = (images * self.weight).sum((1, 2, 3)) / 20
+        return torch.stack([gain, torch.zeros_like(gain)], 1)
+
+
+def test_single_pixels_are_told_apart_where_a_model_has_slopes() -> None:
+    model, images = Turned(32), noise(3, 3, 32, 32)
+    zero = torch.zeros(3, 1, dtype=torch.long)
+    found = isolate(model, images, classes=zero, method=Hierarchical(fill="fade", grains=(0.0, 0.06)))
+    truth = ((images - 0.5) * model.weight / 20).sum(1).detach()
+    agree = [np.corrcoef(found.maps[i, 0].flatten(), truth[i].flatten())[0, 1] for i in range(3)]
+    assert min(agree) > 0.75, agree
+    windows = isolate(model, images, classes=zero, method=Hierarchical(fill="fade", contexts=0))
+    far = [np.corrcoef(windows.maps[i, 0].flatten(), truth[i].flatten())[0, 1] for i in range(3)]
+    assert max(far) < min(agree), (far, agree)
+    # As much for and against as windows found, whatever the slopes add up to.
+    plain = isolate(model, images, classes=zero, method=Hierarchical(fill="fade", **PLAIN)).maps
+    for sign in (1, -1):
+        torch.testing.assert_close(
+            (sign * found.maps).clamp_min(0).sum((1, 2, 3)), (sign * plain).clamp_min(0).sum((1, 2, 3)),
+            rtol=1e-3, atol=1e-3,
+        )  # fmt: skip
+
+
+def test_a_model_without_slopes_is_asked_by_windows_alone() -> None:
+    class Cut(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            with torch.no_grad():
+                out: Tensor = Reads(CORNER)(images)
+            return out
+
+    images = noise(2, 3, 64, 64)
+    cut = isolate(Cut(), images)
+    assert "windows alone, without slopes: the gradient of the logits does not reach" in cut.notes[-1]
+    torch.testing.assert_close(cut.maps, isolate(Reads(CORNER), images, method=Hierarchical(contexts=0)).maps)
+
+
+def test_slopes_cost_what_they_say() -> None:
+    model, images = Reads(CORNER), noise(2, 3, 64, 64)
+    for classes in (
+        torch.tensor([[0], [2]]),
+        torch.tensor([[0, 1, 2], [2, 1, 0]]),
+        torch.tensor([[1, 1]] * 2),
+    ):
+        each = len(classes[0].unique())  # a class that is asked for twice is looked at once
+        plain = isolate(model, images, classes=classes, method=Hierarchical(**PLAIN))
+        model.seen = 0
+        found = isolate(model, images, classes=classes, method=Hierarchical(contexts=10, grains=(0.0, 0.1)))
+        assert found.evaluations - plain.evaluations == 2 * each * (10 * 2 + 4 * 16)
+        # Of the passes ten are back; two and two probes see to the model before.
+        assert model.seen == found.evaluations - 2 * each * 10 + 4
+        torch.testing.assert_close(found.maps[1, 0], found.maps[1, -1]) if each == 1 else None
 
 
 # --- pairs -------------------------------------------------------------------------------------
@@ -249,7 +304,7 @@ def test_features_that_depend_on_each_other_come_first(either: bool) -> None:
     model = Both(FIRST, SECOND, either=either)
     found = isolate(
         model, bright(), classes=torch.zeros(2, 1, dtype=torch.long),
-        method=Hierarchical(cells=4, pairs=True, fill="fade", depths=1),
+        method=Hierarchical(cells=4, pairs=True, fill="fade", depths=1, **PLAIN),
     )  # fmt: skip
     for image in range(2):
         pair = next(pair for pair in found.pairs if pair.image == image)
@@ -258,13 +313,13 @@ def test_features_that_depend_on_each_other_come_first(either: bool) -> None:
         assert (pair.hidden > 2) == either
         assert (pair.shown > 2) == (not either)
         assert (pair.shown < -2) == either
-    plain = isolate(model, bright(), method=Hierarchical(cells=4, fill="fade", depths=1))
+    plain = isolate(model, bright(), method=Hierarchical(cells=4, fill="fade", depths=1, **PLAIN))
     assert found.evaluations - plain.evaluations == 2 * 2 * (8 * 7 // 2)
     assert not plain.pairs
 
 
 def test_features_that_add_up_are_no_pair() -> None:
-    method = Hierarchical(cells=4, pairs=True, fill="fade", depths=1)
+    method = Hierarchical(cells=4, pairs=True, fill="fade", depths=1, **PLAIN)
     apart = isolate(build_pair_free(), bright(), classes=torch.zeros(2, 1, dtype=torch.long), method=method)
     assert len(apart.pairs) == 2 * 28
     assert max(pair.strength for pair in apart.pairs) < 1e-4
@@ -280,7 +335,7 @@ def build_pair_free() -> nn.Module:
 
 
 def test_hiding_alone_says_nothing_of_showing() -> None:
-    method = Hierarchical(cells=4, pairs=True, showing=False, fill="fade", depths=1)
+    method = Hierarchical(cells=4, pairs=True, showing=False, fill="fade", depths=1, **PLAIN)
     found = isolate(Both(FIRST, SECOND), bright(), method=method)
     assert all(np.isnan(pair.shown) for pair in found.pairs)
     assert found.evaluations == 2 * (1 + 9**2 + 28)
@@ -297,6 +352,9 @@ def test_hiding_alone_says_nothing_of_showing() -> None:
         ({"keep": 2}, "keep is 2"),
         ({"fill": "blurr"}, "no fill 'blurr'; the nearest is 'blur'"),
         ({"fill": ()}, "fill is empty"),
+        ({"contexts": -1}, "contexts is -1"),
+        ({"grains": ()}, "grains is empty"),
+        ({"grains": (0.0, 0.7)}, "a grain is 0.7; it must be a number from 0 to 0.5"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, object], said: str) -> None:

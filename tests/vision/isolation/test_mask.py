@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from candling.errors import ModelError, ParamsError
 from candling.models import ModelSpec, build_model
-from candling.vision.isolation import Mask, isolate
+from candling.vision.isolation import Mask, evidence_share, isolate
 from candling.vision.isolation.mask import _enlarging, _to_area
 from tests.vision.isolation.models import Reads, box, noise
 
@@ -43,6 +43,16 @@ def test_evidence_is_the_mean_over_areas() -> None:
     torch.testing.assert_close(maps(0.1, 0.3), (maps(0.1) + maps(0.3)) / 2, atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize("game", ["keep", "hide", "both"])
+def test_each_game_is_won_on_what_is_read(game: str) -> None:
+    method = Mask(areas=(0.0625,), cells=16, fill="fade", game=game)
+    zero = torch.zeros(3, 1, dtype=torch.long)
+    found = isolate(Reads(REGION), bright(), classes=zero, method=method)
+    share = evidence_share(found.maps[:, 0], REGION.expand(3, -1, -1), sign="for")
+    assert share.min() > 0.5, share  # of a sixteenth of the picture
+    assert found.evaluations <= 3 * (1 + 100 * (4 if game == "both" else 2))
+
+
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_rows_do_not_depend_on_their_neighbours(batch: int) -> None:
     model = build_model(ModelSpec("residual_cnn", tuple("abc"), (32, 32), {"widths": [4, 6]}), seed=1)
@@ -62,7 +72,7 @@ def test_rows_that_stand_still_leave() -> None:
     found = isolate(
         blind, noise(2, 3, 32, 32), method=Mask(cells=8), progress=lambda *step: told.append(step)
     )
-    assert found.evaluations < 0.8 * (2 + 2 * 2 * 4 * 2 * 100)
+    assert found.evaluations < 0.8 * (2 + 2 * 2 * 4 * 4 * 100)
     assert told[-1] == (2, 2)
 
 
@@ -107,6 +117,7 @@ def test_a_slope_that_is_nan_is_an_error() -> None:
         ({"steps": 0}, "steps is 0"),
         ({"pull": (0.5, 0.1)}, "the larger last"),
         ({"fill": "gray"}, "no fill 'gray'"),
+        ({"game": "hid"}, "no game 'hid'; the nearest is 'hide'"),
     ],
 )
 def test_settings_that_cannot_be(settings: dict[str, object], said: str) -> None:
