@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ _NEVER = 2**31 - 1
 _USUAL = 32 * 2**20  # bytes, up to which glibc raises its own threshold of mmap
 
 _inside = 0
+_counting = threading.Lock()
 
 
 @contextmanager
@@ -30,18 +32,20 @@ def keeping_memory() -> Iterator[None]:
     if libc is None:
         yield
         return
-    if not _inside:
-        libc.mallopt(_MMAP_THRESHOLD, _NEVER)
-        libc.mallopt(_TRIM_THRESHOLD, _NEVER)
-    _inside += 1
+    with _counting:
+        if not _inside:
+            libc.mallopt(_MMAP_THRESHOLD, _NEVER)
+            libc.mallopt(_TRIM_THRESHOLD, _NEVER)
+        _inside += 1
     try:
         yield
     finally:
-        _inside -= 1
-        if not _inside:
-            libc.mallopt(_MMAP_THRESHOLD, _USUAL)
-            libc.mallopt(_TRIM_THRESHOLD, 2 * _USUAL)
-            libc.malloc_trim(0)
+        with _counting:
+            _inside -= 1
+            if not _inside:
+                libc.mallopt(_MMAP_THRESHOLD, _USUAL)
+                libc.mallopt(_TRIM_THRESHOLD, 2 * _USUAL)
+                libc.malloc_trim(0)
 
 
 def _glibc() -> ctypes.CDLL | None:
