@@ -26,7 +26,7 @@ import torch.nn.functional as F
 import candling
 from candling.models import ModelSource, open_model
 from candling.vision.gallery import contact_sheet
-from candling.vision.isolation.grain import smoothed
+from candling.vision.isolation.resampling import smoothed
 
 assets = Path(os.environ.get("CANDLING_ASSETS", "../shared/assets"))
 dishes = open_model("models/food/model")[0]

@@ -56,7 +56,7 @@ def test_suspicions(context: Context, subject: Subject, isolated: Stored) -> Sto
 
         from candling.data import stratified
         from candling.vision.counterfactuals import suspect
-        from candling.vision.factors import dose_response, explained
+        from candling.vision.factors import dose_response, explained, through_places
         from tasks.pictures import audited_rows
 
         everything = dataset.read("eval")
@@ -70,11 +70,12 @@ def test_suspicions(context: Context, subject: Subject, isolated: Stored) -> Sto
         masks = None if sample.masks is None else sample.masks > 0
         # Pictures that share a source are one sample, where a manifest's column says so.
         sources = sample.slices.get("source")
+        groups = sample.environments if any(sample.environments) else None
         places = suspect(
             model, sample.images, sample.labels, evidence["maps"][:, 1:2], evidence["classes"][:, 1:2],
             classes=list(dataset.audited), names=dataset.classes,
             rows=[place[row] for row in evidence["rows"].tolist()], masks=masks,
-            groups=sample.environments if any(sample.environments) else None, sources=sources, progress=tick,
+            groups=groups, sources=sources, progress=tick,
         )  # fmt: skip
         history = None
         if "like_train" in dataset:
@@ -82,13 +83,17 @@ def test_suspicions(context: Context, subject: Subject, isolated: Stored) -> Sto
             history = (like.images, like.labels)
         factors = dose_response(
             model, sample.images, sample.labels, masks=masks, sources=sources, like_train=history,
-            classes=dataset.classes,
+            groups=groups, classes=dataset.classes,
         )  # fmt: skip
+        factors = through_places(model, sample.images, places, factors, sources=sources, like_train=history)
         places = explained(places, factors)
         measurements = [*_of_places(places), *_of_factors(factors)]
         found = [*map(_place, places), *_factors(factors, dataset.classes)]
         tested = [one for one in found if one.status != "untested"]
-        confirmed = sum(one.status == "confirmed" and one.kind in _DEFECTS for one in found)
+        confirmed = sum(
+            one.status == "confirmed" and one.kind in _DEFECTS and "explained_by" not in (one.test or {})
+            for one in found
+        )
         counted = (float(confirmed), float(confirmed), float(confirmed), len(tested))
         note = "" if tested else "no suspicion could be tested"
         measurements.append(measured("shortcut.confirmed", counted if tested else None, least=1, note=note))
@@ -109,7 +114,7 @@ def _of_places(places: Sequence[Tested]) -> list[Measurement]:
     found = []
     for one in places:
         if one.test.effect is not None:
-            scope = {"class": one.class_name, "region": _place_of(one)}
+            scope = {"class": one.class_name, "region": one.candidate.where}
             found.append(measured("shortcut.effect", one.test.effect, scope, least=_LEAST))
     return _once(found)
 
@@ -125,11 +130,6 @@ def _of_factors(factors: Sequence[FactorTest]) -> list[Measurement]:
         scope = {"factor": one.factor} | ({} if described else {"part": one.region})
         found.append(measured(id, estimate, scope, least=_LEAST))
     return found
-
-
-def _place_of(one: Tested) -> str:
-    """Where it is, without how much of the picture it covers, which differs between subjects."""
-    return one.candidate.words.rpartition(", ")[0] or one.candidate.words
 
 
 def _once(found: Sequence[Measurement]) -> list[Measurement]:
@@ -219,7 +219,7 @@ def _maps(places: Sequence[Tested], images: Tensor, labels: Tensor, out: Path) -
                 f"pictures/suspicions/{one.kind}-{one.id}",
                 torch.where(regions[row], image, 1 - _FADED * (1 - image)),
                 section="suspicions",
-                scope={"class": one.class_name, "region": _place_of(one)},
+                scope={"class": one.class_name, "region": one.candidate.where},
                 caption=f"{one.class_name}: {one.candidate.words}, {one.status}",
                 values={"share_of_evidence": one.candidate.share_of_evidence},
             )  # fmt: skip

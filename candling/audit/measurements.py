@@ -267,7 +267,7 @@ _TYPES = (
     ),
     MeasurementType(
         "shortcut.confirmed", "Shortcuts that were confirmed",
-        "suspicions confirmed as shortcut or bias, places and factors",
+        "suspicions confirmed as shortcut or bias, places and factors, without those that another explains",
         "count", 0.0, _INF, "lower",
         "a count of all that were tested, n: its interval is its value; inconclusive where none could be",
     ),

@@ -360,6 +360,47 @@ def test_a_factor_that_counts_on_the_object_is_confirmed_there_alone() -> None:
     assert outline.effect.value > 0.9  # the mean colour stays
 
 
+def of_objects(lit: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pictures whose objects are light where `lit`, their labels, and the masks."""
+    images = 0.4 * photographs() + 0.2
+    masks = torch.zeros(COUNT, SIDE, SIDE, dtype=torch.bool)
+    masks[:, 8:24, 8:24] = True
+    gain = torch.where(lit, 1.6, 0.7)[:, None, None, None]
+    return torch.where(masks[:, None], (images * gain).clamp(0, 1), images), lit.long(), masks
+
+
+def inner_light(images: Tensor) -> Tensor:
+    return images[:, :, 10:22, 10:22].mean((1, 2, 3))
+
+
+def test_what_tells_objects_apart_and_acts_on_them_alone_is_an_insight() -> None:
+    images, labels, masks = of_objects(torch.arange(COUNT) % 2 == 0)
+    model = Reads(inner_light, float(inner_light(images).median()))
+    given = {"masks": masks, "like_train": (images, labels), "names": ["brightness"]}
+    found = {test.region: test for test in dose_response(model, images, labels, **given)}
+    assert {region: test.kind for region, test in found.items()} == {
+        "whole": "insight", "object": "insight", "background": None,
+    }  # fmt: skip
+    assert "something that the model knows" in found["object"].statement
+    # In each of two groups it must tell them apart.
+    halves = ["a" if row < COUNT // 2 else "b" for row in range(COUNT)]
+    tests = dose_response(model, images, labels, groups=halves, **given)
+    assert [test.kind for test in tests] == ["insight", "insight", None]
+    assert "in every group" in tests[0].statement
+    # In the second half labels have nothing to do with the light.
+    mixed = torch.where(torch.arange(COUNT) < COUNT // 2, labels, torch.arange(COUNT) // 2 % 2)
+    tests = dose_response(model, images, mixed, groups=halves, **given)
+    assert "insight" not in [test.kind for test in tests]
+
+
+def test_light_that_counts_on_the_background_is_no_insight() -> None:
+    images, labels, masks = of_objects(torch.arange(COUNT) % 2 == 0)
+    model = Reads(light, float(light(images).median()))
+    tests = dose_response(model, images, labels, masks=masks, names=["brightness"])
+    assert {test.region: test.status for test in tests}["background"] == "confirmed"
+    assert "insight" not in [test.kind for test in tests]
+
+
 # -- What it costs, and what it leaves ---------------------------------------------------------------------
 
 
@@ -382,6 +423,17 @@ def test_the_plan_says_how_many_pictures_the_model_sees(masked: bool, names: lis
     settings, model = DoseSettings(images=36), Counting()
     dose_response(model, images, masks=masks if masked else None, names=names, settings=settings)
     assert model.seen == evaluations(40, masks=masked, names=names, settings=settings)
+
+
+def test_parts_are_chosen() -> None:
+    images, model = photographs(40), Counting()
+    masks = torch.zeros(40, SIDE, SIDE, dtype=torch.bool)
+    masks[:, 4:12, 4:12] = True
+    tests = dose_response(model, images, masks=masks, names=["contrast"], parts=["background"])
+    assert [test.region for test in tests] == ["background"]
+    assert model.seen == evaluations(40, masks=True, names=["contrast"], parts=["background"])
+    with pytest.raises(ParamsError, match="part 'object' is not whole"):
+        dose_response(model, images, names=["contrast"], parts=["object"])
 
 
 def test_batches_and_the_global_random_state_change_nothing() -> None:

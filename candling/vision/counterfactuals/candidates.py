@@ -25,7 +25,7 @@ from candling.errors import DataError
 from candling.vision.counterfactuals.foreground import estimated_foreground
 from candling.vision.counterfactuals.recurring import correlations, fine, located, patches_at, peaks
 from candling.vision.counterfactuals.regions import dilated, place_words, rim, ring, share_of
-from candling.vision.isolation.grain import smoothed
+from candling.vision.isolation.resampling import smoothed
 
 __all__ = ["Candidate", "Kind", "border_widths", "border_words", "clusters", "objects_of", "propose"]
 
@@ -73,6 +73,11 @@ class Candidate:
             return share_of(self.region)
         there = self.region.flatten(1).any(1)
         return share_of(self.region[there]) if there.any() else 0.0
+
+    @property
+    def where(self) -> str:
+        """The words without how much of the picture it covers."""
+        return self.words.rpartition(", ")[0] or self.words
 
     def of(self, rows: Tensor) -> Tensor:
         """The regions bool (M, H, W) of pictures, by row."""

@@ -49,6 +49,7 @@ class Tested:
 
     kind: ``insight`` where a confirmed region predicts the label in every group, else ``shortcut``. groups:
     for a confirmed region, how well it alone ranks pictures of the class before others (AUC, chance 0.5).
+    explained_by: slug of the factor that does as much by itself, which a background brings along.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Tested:
     candidate: Candidate
     test: PlaceTest
     groups: dict[str, Estimate]
+    explained_by: str | None = None
 
     @property
     def status(self) -> Literal["confirmed", "dismissed", "untested"]:
@@ -90,6 +92,8 @@ class Tested:
                     "effect": route.effect._asdict(),
                     "log_odds": route.log_odds,
                 }
+        if self.explained_by is not None:
+            found["explained_by"] = self.explained_by
         if self.groups:
             found["auc_alone"] = {name: estimate._asdict() for name, estimate in self.groups.items()}
         return found
@@ -262,7 +266,7 @@ def absorbed(
         if test.status == "confirmed" and candidate.kind in ("place", "border"):
             blends = _blends(bench, candidate)
             larger = [
-                other.words
+                other.where
                 for other, result in confirmed
                 if other.target == candidate.target
                 and (
@@ -275,7 +279,7 @@ def absorbed(
                 )
             ]
             if larger:
-                why = f"it is a part of {_bare(larger[0])}, which does more as a whole"
+                why = f"it is a part of {larger[0]}, which does more as a whole"
                 test = replace(test, status="dismissed", why=why)
             elif blends and candidate.kind == "border":
                 candidate = replace(
@@ -355,15 +359,11 @@ def _told(
     # A group that cannot tell is NaN, and NaN is above nothing.
     everywhere = bool(by_group) and all(estimate.low > 0.5 for estimate in by_group.values())
     name = names[candidate.target]
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{candidate.kind} {name} {_bare(candidate.words)}".lower()).strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{candidate.kind} {name} {candidate.where}".lower()).strip("-")
     return Tested(
         slug, "insight" if everywhere else "shortcut", name, _statement(candidate, test, name, everywhere),
         candidate, test, by_group,
     )  # fmt: skip
-
-
-def _bare(words: str) -> str:
-    return words.rpartition(", ")[0]
 
 
 def _statement(candidate: Candidate, test: PlaceTest, name: str, everywhere: bool) -> str:

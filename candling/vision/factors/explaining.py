@@ -1,38 +1,105 @@
-"""Which suspicions of places a factor explains: a swapped background brings its light and colour along."""
+"""What explains what: a place the factor that acts through it, a factor the background that brings it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
-from candling.vision.counterfactuals import Tested
-from candling.vision.factors.testing import FactorTest
+import torch
+from torch import Tensor, nn
 
-__all__ = ["explained"]
+from candling.vision.counterfactuals import Tested
+from candling.vision.factors.judging import leading
+from candling.vision.factors.results import DoseSettings, FactorTest
+from candling.vision.factors.testing import dose_response, evaluations
+from candling.vision.factors.transforms import FACTORS
+
+__all__ = ["explained", "most_outside", "through_places"]
 
 _AS_STRONG = 0.75  # of the background's effect
+_LEFT = 0.5  # of a factor's effect, outside a place
+_LOCAL = ("place", "border", "patch")
+_ENDS = (0.05, 0.95)
+
+
+def most_outside(count: int) -> int:
+    """Pictures that `through_places` shows the model at most, of so many that there are."""
+    return evaluations(count, masks=True, names=list(FACTORS), parts=["background"])
+
+
+def through_places(
+    model: nn.Module,
+    images: Tensor,
+    places: Sequence[Tested],
+    factors: Sequence[FactorTest],
+    *,
+    sources: Sequence[Hashable] | None = None,
+    like_train: tuple[Tensor, Tensor] | None = None,
+    settings: DoseSettings | None = None,
+    batch: int | None = None,
+) -> list[FactorTest]:
+    """Factors, with the place told that one acts through.
+
+    A glyph in a corner is harder to see in the dark, and a coloured frame turns its colour with the
+    picture's. So each confirmed factor of the whole picture is raised once more outside the confirmed places
+    alone: where it moves less than half as many predictions there, a place explains it. See `dose_response`
+    for what is given, and `most_outside` for what it costs.
+    """
+    local = [one for one in places if one.status == "confirmed" and one.candidate.kind in _LOCAL]
+    whole = [one for one in factors if one.region == "whole" and one.status == "confirmed"]
+    if not local or not whole:
+        return list(factors)
+    every = torch.arange(len(images))
+    held = torch.stack([one.candidate.of(every) for one in local]).any(0)
+    best = max(local, key=lambda one: one.test.effect.value if one.test.effect else 0.0)
+    outside = dose_response(
+        model, images, masks=held, sources=sources, like_train=like_train,
+        names=[one.factor for one in whole], parts=["background"],
+        settings=replace(settings or DoseSettings(), levels=_ENDS), batch=batch,
+    )  # fmt: skip
+    left = {one.factor: one.effect.value for one in outside if one.effect is not None}
+    through = {
+        one.factor: left[one.factor]
+        for one in whole
+        if one.effect is not None and left.get(one.factor, 1.0) < _LEFT * one.effect.value
+    }
+    found = []
+    for one in factors:
+        if one.status == "confirmed" and one.factor in through:
+            one = replace(one, strongest=False, explained_by=best.id)
+            if one.region == "whole":
+                outside_it = f"outside it, it moves {max(through[one.factor], 0.0):.0%}"
+                told = f"{one.statement} It acts through {best.candidate.where}: {outside_it}."
+                one = replace(one, statement=told)
+        elif one.explained_by in {f"factor.{name}.whole" for name in through}:
+            one = replace(one, explained_by=None)
+        found.append(one)
+    if not any(one.strongest for one in found):
+        alone = leading([one for one in found if one.explained_by is None])
+        found = [replace(one, strongest=True) if one is alone else one for one in found]
+    return found
 
 
 def explained(places: Sequence[Tested], factors: Sequence[FactorTest]) -> list[Tested]:
-    """Places with the background dismissed where a factor accounts for what it does.
+    """Places with backgrounds told to be explained by a factor that does what they do.
 
     That is the strongest factor of the whole picture, if it moves at least three quarters of the predictions
-    that the background moves. A background that is read for what is in it keeps its finding: light and colour
-    move fewer (measured on drawn scenes: 0.4 of them, where a tint moves as many by itself).
+    that the background moves, and not by the object alone. Whether it counts in the background or everywhere,
+    a background that is swapped brings it along; so the finding stays, and says so. A background that is read
+    for what is in it is not explained: light and colour move fewer (measured on drawn scenes: 0.4 of them,
+    where a tint moves as many by itself).
     """
     whole = next((one for one in factors if one.strongest and one.region == "whole"), None)
-    if whole is None or whole.excess is None:
+    if whole is None or whole.excess is None or whole.kind == "insight":
         return list(places)
     found = []
     for one in places:
         effect = one.test.effect
         background = one.candidate.kind == "background" and one.status == "confirmed" and effect is not None
         if background and effect is not None and whole.excess.value >= _AS_STRONG * effect.value:
-            why = f"{whole.family}, which comes along with a background, moves predictions as much by itself"
-            told = one.statement.replace("' hangs on ", "' does not hang on ", 1)
+            why = f"by its {whole.family}, which moves predictions as much by itself"
             one = replace(
-                one, kind="shortcut", statement=f"{told} But {why}.",
-                test=replace(one.test, status="dismissed", why=why),
-            )  # fmt: skip
+                one, kind="shortcut", explained_by=whole.slug, statement=f"{one.statement} It counts {why}."
+            )
         found.append(one)
     return found

@@ -244,7 +244,9 @@ def _ratio(upper: Tensor, lower: Tensor) -> Tensor:
 class Factor:
     """Something about a whole picture that can be changed and measured.
 
-    name: of the probe. family: what a person calls it; probes of one family are two sides of one thing.
+    name: of the probe. family: what a person calls it; probes of one family are two sides of one thing: two
+    colour casts, and a blur and a small original, between which no network that learnt from either was seen
+    to make a difference.
     apply, measure: see this module. least, most: doses beyond which pictures are no longer ordinary.
     circular: the measure is in turns, and a dose turns it.
     """
@@ -281,7 +283,7 @@ FACTORS: dict[str, Factor] = {
             sharpness, _sharpness_of, -3.0, 4.0,
         ),
         Factor(
-            "resolution", "image size", "a larger original", "a smaller original",
+            "resolution", "sharpness", "a larger original", "a smaller original",
             resolution, _resolution_of, -2.5, 0.0,
         ),
     )

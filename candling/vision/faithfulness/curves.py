@@ -12,8 +12,8 @@ from candling.errors import ParamsError
 from candling.models import Batches, batch_size, logits, probabilities
 from candling.models.reading import nearest
 from candling.vision.faithfulness.checks import check_maps, check_pictures, within
-from candling.vision.isolation.grain import smoothed
 from candling.vision.isolation.order import order_of
+from candling.vision.isolation.resampling import smoothed
 
 __all__ = ["Baseline", "Curves", "bare", "curves", "insertion_minus_deletion"]
 

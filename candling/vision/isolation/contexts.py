@@ -18,6 +18,7 @@ from candling.models import Batches, batch_size, evaluating
 from candling.vision.isolation.found import Asked
 from candling.vision.isolation.gradients import class_odds_of
 from candling.vision.isolation.order import own_generator
+from candling.vision.isolation.resampling import between_cells
 
 __all__ = ["open_masks", "slopes_in_contexts"]
 
@@ -57,7 +58,8 @@ def slopes_in_contexts(asked: Asked, fills: Tensor, count: int) -> tuple[Tensor,
         maps.index_add_(0, pair, torch.einsum("nchw,nchw->nhw", found, over) / count)
         return rows
 
-    batches = Batches(min(asked.batches.size, batch_size(size, device, gradients=True)))
+    # A folded network keeps half as much for each picture.
+    batches = Batches(min(asked.batches.size, 2 * batch_size(size, device, gradients=True)))
     with evaluating(asked.model):
         batches.over(len(image) * count, slope)
     return maps[place], 2 * len(image) * count
@@ -79,13 +81,7 @@ def open_masks(grids: Tensor, shifts: Tensor, size: tuple[int, int]) -> Tensor:
     shifts
         (B, 2) in [0, 1), down and to the right in cells: the cut is a cell smaller than the grid.
     """
-    tall, wide = (_enlarging(shifts[:, axis], grids.shape[1 + axis], side) for axis, side in enumerate(size))
+    tall, wide = (
+        between_cells(shifts[:, axis], grids.shape[1 + axis], side) for axis, side in enumerate(size)
+    )
     return tall @ grids @ wide.transpose(1, 2)
-
-
-def _enlarging(shifts: Tensor, cells: int, side: int) -> Tensor:
-    """Matrices (B, side, cells) that interpolate between the middles of cells."""
-    place = (torch.arange(side, device=shifts.device) + 0.5) / side * (cells - 1)
-    at = (place + shifts[:, None] - 0.5).clamp(0, cells - 1)
-    middles = torch.arange(cells, device=shifts.device)
-    return (1 - (at[..., None] - middles).abs()).clamp_min(0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from candling.models import log_odds, logits
+from candling.vision.isolation.resampling import smoothed
 
 __all__ = ["evidence_share", "faded", "object_shapley"]
 
@@ -92,14 +92,12 @@ def object_shapley(
     return torch.stack([phi_object, phi_background], 1)
 
 
-def faded(image: Tensor, evidence: Tensor, *, smooth: int | None = None) -> Tensor:
+def faded(image: Tensor, evidence: Tensor, *, spread: float = 0.03) -> Tensor:
     """The image (3, H, W) faded to white where evidence (H, W) for the class is small or negative.
 
-    `smooth` averages the evidence over so many pixels, by default a tenth of the side, so that the edges of
-    windows do not show.
+    `spread` is the standard deviation, in parts of the shorter side, of a Gaussian under which evidence is
+    seen, so that neither the edges of windows nor single pixels show.
     """
-    pad = (smooth or min(image.shape[1:]) // 10) // 2
-    padded = F.pad(evidence.clamp_min(0)[None], (pad, pad, pad, pad), mode="replicate")
-    positive = F.avg_pool2d(padded, 2 * pad + 1, 1)[0]
+    positive = smoothed(evidence.clamp_min(0), spread)
     weight = (positive / positive.max().clamp_min(1e-12)).sqrt()
     return 1 - weight * (1 - image)

@@ -6,12 +6,13 @@ Distill 2020): a blur leaves a smooth sky as it was.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from candling.vision.isolation.order import own_generator
 
 __all__ = ["FILLS", "Fill", "blurred_fill", "box_mean", "donor_rows", "filled"]
 
@@ -50,9 +51,7 @@ def filled(images: Tensor, fill: Fill) -> Tensor:
 
 def _noise(image: Tensor) -> Tensor:
     """Noise that is the picture's own, whatever batch it is in."""
-    bytes_of = (image * 255).round().clamp(0, 255).to(torch.uint8).cpu().contiguous().numpy().tobytes()
-    seed = int.from_bytes(hashlib.sha256(bytes_of).digest()[:7], "big")
-    drawn = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed)).to(image)
+    drawn = torch.randn(image.shape, generator=own_generator(image, "fill", 0)).to(image)
     middle, contrast = image.mean((1, 2), keepdim=True), image.std((1, 2), keepdim=True)
     return (middle + contrast * drawn).clamp(0, 1)
 

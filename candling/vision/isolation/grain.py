@@ -15,8 +15,9 @@ from torch import Tensor
 
 from candling.vision.isolation.found import Asked, odds_of
 from candling.vision.isolation.order import order_of
+from candling.vision.isolation.resampling import smoothed
 
-__all__ = ["STEPS", "candidates", "finest", "smoothed", "weighed"]
+__all__ = ["STEPS", "candidates", "finest", "weighed"]
 
 STEPS = 8  # of each curve by which a grain is chosen
 _EDGES = 0.05  # windows' edges, smoothed away where slopes tell of pixels
@@ -107,19 +108,3 @@ def _weights(shares: Tensor) -> Tensor:
     """By the trapezoid rule, of inner points between 0 and 1."""
     ends = torch.cat([shares.new_zeros(1), shares, shares.new_ones(1)])
     return (ends[2:] - ends[:-2]) / 2
-
-
-def smoothed(maps: Tensor, spread: float) -> Tensor:
-    """Maps (N, K, H, W) under a Gaussian whose standard deviation is this part of the shorter side."""
-    sigma = spread * min(maps.shape[2:])
-    if sigma < 0.3:
-        return maps
-    rows, columns = (_gaussian(side, sigma).to(maps) for side in maps.shape[2:])
-    return rows @ maps @ columns.T
-
-
-def _gaussian(side: int, sigma: float) -> Tensor:
-    """A matrix (side, side) whose rows are Gaussians that sum to one."""
-    place = torch.arange(side, dtype=torch.float32)
-    weights = (-((place[:, None] - place) ** 2) / (2 * sigma**2)).exp()
-    return weights / weights.sum(1, keepdim=True)

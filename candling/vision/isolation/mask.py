@@ -6,9 +6,9 @@ that holds it to an area. Of its games both are played at once, because either a
 network that needs little, a mask that keeps a class lies anywhere, and one that hides it is shown the crumbs
 that tip it. Every image, class and area is a row of one batch. Where the paper takes 800
 steps, slopes are counted here in parts of each row's steepest, as those of a class that is certain die away,
-and what pulls to the area grows as fast as the steps are few. All that is done
-beside the model's passes is done on the mask's few parameters: what the model's slope says of pixels comes
-down to them by two small matrix products, without a graph.
+and what pulls to the area grows as fast as the steps are few. All that is done beside the model's passes is
+done on the mask's few parameters: what the model's slope says of pixels comes down to them by two small
+matrix products, without a graph.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from candling.models.running import refuse_black_box
 from candling.vision.isolation.fills import FILLS, Fill, filled
 from candling.vision.isolation.found import Asked, Found
 from candling.vision.isolation.gradients import class_odds_of
+from candling.vision.isolation.resampling import from_cells
 from candling.vision.isolation.settings import check_choice, check_number, check_whole
 
 __all__ = ["Mask", "learn"]
@@ -45,12 +46,11 @@ class Mask:
 
     areas: parts of the picture that a mask may hold, each a mask of its own. game: whether the class is to
     stay where the mask's part alone is seen, ``keep``, to go where it is hidden, ``hide``, or ``both``, which
-    takes twice the passes. steps: at most. cells: of the
-    mask along the shorter side. spread: of the Gaussian by which a cell becomes pixels, in cells. fill: what
-    is seen where the mask is 0. learning_rate: how far the steepest of a mask's values, which go from 0 to 1,
-    moves in the first steps; it falls as a cosine. pull: the part of the way to a mask of just that area that
-    is gone in the first and in the last step. still: past half of the steps, a row leaves once its mask moves
-    less than this, on average, in a step.
+    takes twice the passes. steps: at most. cells: of the mask along the shorter side. spread: of the Gaussian
+    by which a cell becomes pixels, in cells. fill: what is seen where the mask is 0. learning_rate: how far
+    the steepest of a mask's values, which go from 0 to 1, moves in the first steps; it falls as a cosine.
+    pull: the part of the way to a mask of just that area that is gone in the first and in the last step.
+    still: past half of the steps, a row leaves once its mask moves less than this, on average, in a step.
     """
 
     areas: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
@@ -139,7 +139,7 @@ def learn(asked: Asked, settings: Mask) -> Found:
     wanted = torch.tensor(settings.areas, device=device)[place % areas]
     cells = tuple(max(2, round(settings.cells * side / min(height, width))) for side in (height, width))
     tall, wide = (
-        _enlarging(few, side, settings.spread).to(device)
+        from_cells(few, side, settings.spread).to(device)
         for few, side in zip(cells, (height, width), strict=True)
     )
     # Channels last, as the model wants pictures, so that what is made of them is too.
@@ -198,13 +198,6 @@ def learn(asked: Asked, settings: Mask) -> Found:
                     asked.tell(whole)
     maps = (tall @ masks @ wide.T).view(len(images), each, areas, height, width).mean(2)
     return Found(maps, evaluations)
-
-
-def _enlarging(cells: int, side: int, spread: float) -> Tensor:
-    """A matrix (side, cells): each pixel is a mean of the cells around it, weighted by a Gaussian."""
-    centre = (torch.arange(side) + 0.5) * cells / side
-    weights = (-((centre[:, None] - torch.arange(cells) - 0.5) ** 2) / (2 * spread**2)).exp()
-    return weights / weights.sum(1, keepdim=True)
 
 
 def _to_area(masks: Tensor, areas: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from candling.errors import ModelError, ParamsError
 from candling.models import ModelSpec, build_model
 from candling.vision.isolation import Mask, evidence_share, isolate
-from candling.vision.isolation.mask import _enlarging, _to_area
+from candling.vision.isolation.mask import _to_area
+from candling.vision.isolation.resampling import from_cells
 from tests.vision.isolation.models import Reads, box, noise
 
 REGION = box(64, 8, 32, 24, 48)
@@ -26,7 +27,7 @@ def test_the_mask_lies_on_what_is_read() -> None:
     maps = found.maps[:, 0]
     assert maps.min() >= 0
     assert maps.max() <= 1
-    matrix = _enlarging(16, 64, method.spread)
+    matrix = from_cells(16, 64, method.spread)
     ideal = matrix @ REGION[::4, ::4].float() @ matrix.T  # a smooth mask cannot end at the region's edge
     most = (ideal * REGION).sum() / ideal.sum()
     share = (maps * REGION).sum((1, 2)) / maps.sum((1, 2))
@@ -77,7 +78,7 @@ def test_rows_that_stand_still_leave() -> None:
 
 
 def test_a_mask_is_enlarged_by_a_gaussian() -> None:
-    matrix = _enlarging(8, 64, 0.7)
+    matrix = from_cells(8, 64, 0.7)
     torch.testing.assert_close(matrix.sum(1), torch.ones(64))
     one = torch.zeros(8, 8)
     one[3, 4] = 1
