@@ -23,8 +23,11 @@ end a row is the mean of both, each weighing a half.
 - `mask_step_over_floor`: seconds of a step of our mask over a bare forward and backward pass to the input of
   the same batch, in turns, the median over repetitions, their least and greatest as low and high; with
   `.torchray`, TorchRay's over its own.
-- `hierarchical_speed_over_reference`: pictures a minute of our batched hierarchical maps over those of the
-  same windows, one picture and one window at a time through the model as it is, in turns.
+- `hierarchical_speed_over_reference`: pictures a minute of our default over one that sees one picture, one
+  class and one window at a time through the model as it is, in turns, on as many threads as there are: for
+  the three likeliest classes, as `isolate` has it, or `.one_class`; `.windows_alone` of one class without
+  slopes; `.bfloat16` where ours multiplies in it. `half_precision_gain` is what that adds to insertion minus
+  deletion.
 
 RISE and HiPe are straight implementations of their papers (`benchmarks.explainers`), captum is the package,
 TorchRay 1.0.0.2 runs as a subprocess in an environment of its own (see `benchmarks.peers`) with its defaults:
@@ -39,15 +42,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import hashlib
 import inspect
 import json
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -58,8 +63,9 @@ from benchmarks.explainers import OTHERS, Made, made_by
 from benchmarks.peers import ask
 from benchmarks.peers.common import over_floor
 from benchmarks.subjects import Explained, coco, tanks
-from candling.models import batch_size
+from candling.models import batch_size, logits
 from candling.models.memory import keeping_memory
+from candling.models.quick import Precision, folded
 from candling.statistics import Estimate, resampled_sums
 from candling.vision.faithfulness import centre_gaussian, curves, located, location, order_of, random_maps
 from candling.vision.faithfulness import controls as knowing_nothing
@@ -290,6 +296,7 @@ def _spread(name: str, ratios: Sequence[float], unit: str, goal: str = "") -> Ro
 def mask_steps(subject: Explained, repetitions: int, steps: int = 14) -> Row:
     """`mask_step_over_floor`: as many rows as a batch takes, none of which leaves before the end."""
     method = Mask(areas=(0.1,), steps=steps, still=0.0)
+    model = folded(subject.model, subject.images[:2])  # as the method does, so that its floor is folded too
     size = batch_size(subject.images.shape[2:], subject.images.device, gradients=True)
     images, classes = subject.images[:size], subject.classes[:size, None]
 
@@ -297,7 +304,7 @@ def mask_steps(subject: Explained, repetitions: int, steps: int = 14) -> Row:
         isolate(watched, images, classes=classes, method=method)
 
     with keeping_memory():  # as the method does, so that its floor has it too
-        found = over_floor(subject.model, run, repetitions)
+        found = over_floor(model, run, repetitions)
     step = statistics.median(one["step"] for one in found) * 1e3
     print(f"  mask: {step:.1f} ms a step of {found[0]['shape']}")
     return _spread(
@@ -328,39 +335,73 @@ class OneByOne(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.parts = (model,)  # no part of this one, so that nothing in it is made quicker
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.cat([self.model(one[None].contiguous()) for one in images])
+        (model,) = self.parts
+        return torch.cat([model(one[None].contiguous()) for one in images])
 
 
-def hierarchical_speed(subject: Explained, repetitions: int) -> Row:
+def hierarchical_speed(subject: Explained, repetitions: int) -> list[Row]:
     """`hierarchical_speed_over_reference`: seconds of the reference over ours, by the clock, in turns."""
     alone = OneByOne(subject.model)
+    likely = logits(subject.model, subject.images).topk(min(3, len(subject.model.classes)), 1).indices
+    cases: dict[str, tuple[Hierarchical, Tensor, Precision]] = {
+        "": (Hierarchical(), likely, "float32"),
+        ".one_class": (Hierarchical(), likely[:, :1], "float32"),
+        ".windows_alone": (Hierarchical(contexts=0), likely[:, :1], "float32"),
+        ".bfloat16": (Hierarchical(), likely, "bfloat16"),
+        ".one_class.bfloat16": (Hierarchical(), likely[:, :1], "bfloat16"),
+    }
 
-    def seconds(run: Callable[[], list[Tensor]]) -> tuple[float, Tensor]:
+    def seconds(run: Callable[[], Tensor]) -> tuple[float, Tensor]:
         began = time.perf_counter()
-        maps = torch.cat(run())
+        maps = run()
         return time.perf_counter() - began, maps
 
-    def batched() -> list[Tensor]:
-        found = isolate(subject.model, subject.images, classes=subject.classes[:, None])
-        return [found.maps]
-
-    def reference() -> list[Tensor]:
-        return [
-            isolate(alone, subject.images[i : i + 1], classes=subject.classes[i : i + 1, None], batch=1).maps
-            for i in range(len(subject))
+    def reference(method: Hierarchical, classes: Tensor) -> Tensor:
+        maps = [
+            isolate(alone, image[None], classes=wanted[None, None], method=method, batch=1).maps[0, 0]
+            for image, own in zip(subject.images, classes, strict=True)
+            for wanted in own
         ]
+        return torch.stack(maps).view(*classes.shape, *maps[0].shape)
 
-    ratios = []
+    ratios: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(repetitions):
-        (ours, ours_maps), (theirs, their_maps) = seconds(batched), seconds(reference)
-        far = float((ours_maps - their_maps).abs().max() / their_maps.abs().max())
-        if far > 1e-3:
-            raise RuntimeError(f"the reference's maps differ from ours by {far:.2g} of the greatest")
-        ratios.append(theirs / ours)
-    return _spread("hierarchical_speed_over_reference", ratios, "pictures a minute over one by one", ">= 4")
+        theirs: dict[tuple[int, int], tuple[float, Tensor]] = {}
+        for name, (method, classes, precision) in cases.items():
+            key = (method.contexts, classes.shape[1])
+            if key not in theirs:
+                theirs[key] = seconds(functools.partial(reference, method, classes))
+            ask = functools.partial(
+                isolate, subject.model, subject.images, classes=classes, method=method, precision=precision
+            )
+            took, maps = seconds(lambda ask=ask: ask().maps)
+            apart = (maps - theirs[key][1]).abs().max() / theirs[key][1].abs().max()
+            # Windows are chosen for all classes together, so that only those of one class are the same.
+            if classes.shape[1] == 1 and precision == "float32" and apart > 1e-3:
+                raise RuntimeError(f"the reference's maps differ from ours by {apart:.2g} of the greatest")
+            ratios[name].append(theirs[key][0] / took)
+            print(f"  speed {subject.name}{name}: {ratios[name][-1]:.2f}", flush=True)
+    return [
+        _spread(
+            f"hierarchical_speed_over_reference.{subject.name}{name}", found,
+            "pictures a minute over one by one", ">= 4",
+        )
+        for name, found in ratios.items()
+    ]  # fmt: skip
+
+
+def half_precision(subject: Explained) -> Row:
+    """`half_precision_gain`: how much more faithful maps are that were made in bfloat16."""
+    scores = []
+    for precision in get_args(Precision):
+        maps = isolate(subject.model, subject.images, classes=subject.classes[:, None], precision=precision)
+        table = measured(subject, "candling", [Made(one, 0, 0.0) for one in maps.maps[:, 0]])
+        scores.append((table.insertion - table.deletion).to_numpy())
+    name = f"half_precision_gain.{subject.name}"
+    return _row(name, stratified([scores[1] - scores[0]]), "gain in insertion - deletion")
 
 
 # -- The command -----------------------------------------------------------------------------------
@@ -427,8 +468,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows.append(mask_steps(real, repetitions))
     if wanted("mask_step_over_floor.torchray") and "torchray" not in given.without:
         rows.append(torchray_steps(real, repetitions))
+    if wanted("half_precision_gain"):
+        rows.append(half_precision(data[0]))
     if wanted("hierarchical_speed_over_reference"):
-        rows.append(hierarchical_speed(real, 1 if given.quick else 3))
+        torch.set_num_threads(os.cpu_count() or 1)
+        for subject in data:
+            few = dataclasses.replace(subject, images=subject.images[:8], classes=subject.classes[:8])
+            rows += hierarchical_speed(few, 1 if given.quick else 3)
     report(rows)
     if given.json:
         given.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")

@@ -18,7 +18,7 @@ from candling.vision.adversarial.smallest import levels_of, probes_of
 from candling.vision.climbing import Climb, seen_together
 from candling.vision.corruptions import CORRUPTIONS
 from candling.vision.counterfactuals import associated_backgrounds, most_evaluations, pair_swaps
-from candling.vision.factors import evaluations
+from candling.vision.factors import evaluations, most_outside
 from candling.vision.isolation import Windows, object_shapley, window_size, windows_of
 from candling.vision.isolation.grain import STEPS
 from candling.vision.training import Schedule
@@ -56,6 +56,7 @@ __all__ = [
 
 _SHAPLEY_DONORS = int(inspect.signature(object_shapley).parameters["donors_per_image"].default)
 _PROBES = 2  # of `check_differentiable`
+_FOLDING = 4  # two pictures through two copies, by which `folded` sees that they say the same
 _PATH_LAYERS = 2  # pictures by which `path_layers` finds them
 _PICTURES_A_SWAP = 3  # of each class
 _PLACES = 5  # of each class, that pictures are drawn of
@@ -190,18 +191,22 @@ def isolation(sight: Sight) -> Count:
     curves = 2 + (2 + isolate_features.DRAWS) * 2 * (isolate_features.CURVE - 1)
     maps = len(sample) * min(1 + isolate_features.LIKELY, len(sight.spec.classes))
     forward = round(len(sample) * (2 + each + curves))
-    few = min(settings.checks, len(sample))
+    few, calls = min(settings.checks, len(sample)), 1
     if few:
         again = 1 + isolate_features.DRAWS + 2 * sight.differentiable
         forward += round(few * (1 + isolate_features.DRAWS + again * (1 + each)))
         maps += few * again
+        calls += again
     slopes, tried = _pixels_seen(sight, settings)
-    forward += maps * (slopes + tried)
+    forward += maps * (slopes + tried) + calls * _FOLDING
     if sample.masks is not None and sample.clean is not None and donors:
         forward += len(sample) * (2 + min(_SHAPLEY_DONORS, donors)) + donors
     blurred = 0 if donors else len(sample)
     return Count(
-        forward, backward=maps * slopes, blurred=blurred, written=3 * min(settings.pictures, len(sample))
+        forward,
+        backward=maps * slopes + calls * _PROBES * (slopes > 0),
+        blurred=blurred,
+        written=3 * min(settings.pictures, len(sample)),
     )
 
 
@@ -238,6 +243,7 @@ def suspicions(sight: Sight) -> Count:
     sample = len(_sample(sight, settings.images))
     masks = sight.splits["eval"].masks is not None
     forward = most_evaluations(sample, len(sight.audited)) + evaluations(sample, masks=masks)
+    forward += most_outside(sample)
     return Count(forward, written=1 + _PLACES * len(sight.audited))
 
 

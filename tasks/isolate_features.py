@@ -87,8 +87,9 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
         own = sample.labels
         method = isolation_method(settings, donors)
         found = isolate(
-            model, images, classes=torch.cat([own[:, None], top], 1), method=method, progress=tick
-        )
+            model, images, classes=torch.cat([own[:, None], top], 1), method=method,
+            precision=settings.precision, progress=tick,
+        )  # fmt: skip
         save_file(
             {"maps": found.maps, "classes": found.classes, "rows": torch.tensor(kept)[rows]},
             out / "maps.safetensors",
@@ -212,7 +213,9 @@ def _faithfulness(
     from candling.vision.isolation import isolate
 
     def explain(pictures: Tensor, wanted: Tensor) -> Tensor:
-        return isolate(model, pictures, classes=wanted[:, None], method=method).maps[:, 0]
+        return isolate(
+            model, pictures, classes=wanted[:, None], method=method, precision=settings.precision
+        ).maps[:, 0]
 
     def over(scores: Tensor) -> tuple[Estimate | None, str]:
         told = scores[~scores.isnan()].double().numpy()

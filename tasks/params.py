@@ -192,7 +192,8 @@ class IsolationParams(Section):
     """What is not given is as in the `method` of `candling.vision.isolation`.
 
     cells, depths, contexts: of the hierarchical one. side, stride: of windows, in pixels. donors_per_image:
-    of both, where there are clean backgrounds. checks: pictures whose maps are made again, of noisy copies
+    of both, where there are clean backgrounds. precision: in which they look; bfloat16 is for devices that
+    multiply it. checks: pictures whose maps are made again, of noisy copies
     and of a randomised model. pictures: shown in the report.
     """
 
@@ -204,6 +205,7 @@ class IsolationParams(Section):
     side: Count | None = None
     stride: Count | None = None
     donors_per_image: Count | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
     checks: Annotated[int, Field(ge=0)] = 12
     pictures: Count = 16
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,12 +47,7 @@ def _pictures(model: Any, location: Path, size: tuple[int, int] | None) -> Any:
     from candling.models import Classifier
 
     if size is not None:
-        # The model's own cut where it only grows or shrinks, else the whole picture.
-        spec = model.spec
-        alike = size[0] * spec.image_size[1] == size[1] * spec.image_size[0]
-        cut = isinstance(spec.resize, int) and alike
-        resize = round(spec.resize * size[0] / spec.image_size[0]) if cut else None
-        model = Classifier(model.network, replace(spec, image_size=size, resize=resize))
+        model = Classifier(model.network, model.spec.at(size))
     with tempfile.TemporaryDirectory(prefix="candling-") as made:
         samples = read_source(DataSource(location))
         report = import_pictures(samples, model.classes, model.prepare, Path(made), "pictures")

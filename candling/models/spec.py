@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +57,18 @@ class ModelSpec:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, not one of {', '.join(allowed)}")
+
+    def at(self, size: tuple[int, int]) -> ModelSpec:
+        """The same for pictures of another (height, width): its own cut where it only grows or shrinks.
+
+        Where the shape is another, it is the whole picture.
+        """
+        if size == self.image_size:
+            return self
+        (height, width), (tall, wide) = size, self.image_size
+        cut = isinstance(self.resize, int) and height * wide == width * tall
+        resize = round(self.resize * height / tall) if cut and isinstance(self.resize, int) else None
+        return replace(self, image_size=size, resize=resize)
 
 
 def spec_text(spec: ModelSpec) -> str:
