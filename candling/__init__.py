@@ -3,7 +3,8 @@
 `prototypes` and `visualize` make the pictures that excite a class, a channel or a neuron the most, `layers`
 lists what there is to name, `isolate` shows which parts of a picture a prediction uses, `trick` changes a
 picture so little that nobody sees it and so that a model does, `entanglement` tells which classes a model
-keeps close together. They need the extra ``engine``; `import candling` alone needs and loads nothing.
+keeps close together, `attribute` which parts of a prompt made a language model say something. They need the
+extra ``engine``; `import candling` alone needs and loads nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from candling.language.attribution import Attribution, attribute
     from candling.vision.entanglements import Entanglements, entanglement
     from candling.vision.isolations import Isolations, isolate
     from candling.vision.results import Visualizations
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
     from candling.vision.visualization import layers, prototypes, visualize
 
 __all__ = [
+    "Attribution",
     "Entanglements",
     "Isolations",
     "Tricked",
     "Visualizations",
+    "attribute",
     "entanglement",
     "isolate",
     "layers",
@@ -32,10 +36,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Attribution": "candling.language.attribution",
     "Entanglements": "candling.vision.entanglements",
     "Isolations": "candling.vision.isolations",
     "Tricked": "candling.vision.tricking",
     "Visualizations": "candling.vision.results",
+    "attribute": "candling.language.attribution",
     "entanglement": "candling.vision.entanglements",
     "isolate": "candling.vision.isolations",
     "layers": "candling.vision.visualization",

@@ -36,6 +36,7 @@ ENGINE_PACKAGES = (
     "pycocotools",
     "timm",
     "onnxruntime",
+    "peft",
     "httpx",
     "huggingface_hub",
 )
@@ -70,7 +71,7 @@ FLOORS = (
 )  # fmt: skip
 
 # Its public names are brought in as they are asked for: the gate imports it, and has no torch.
-ROOT_FLOOR = Floor(("candling",), ERRORS, inside=("candling.vision",))
+ROOT_FLOOR = Floor(("candling",), ERRORS, inside=("candling.vision", "candling.language"))
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,12 @@ def python(program: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_public_names() -> None:
     assert candling.__all__ == [
+        "Attribution",
         "Entanglements",
         "Isolations",
         "Tricked",
         "Visualizations",
+        "attribute",
         "entanglement",
         "isolate",
         "layers",
@@ -36,7 +38,7 @@ def test_the_public_names() -> None:
     for name in candling.__all__:
         found = getattr(candling, name)
         assert found.__name__ == name
-        assert found.__module__.startswith("candling.vision.")
+        assert found.__module__.startswith(("candling.vision.", "candling.language."))
         assert found.__doc__
 
 

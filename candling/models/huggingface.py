@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from candling.errors import ModelError
 from candling.models.weights import differing, unwrapped
 
-__all__ = ["fill_network", "hub_folder", "image_processor", "network_of", "read_config"]
+__all__ = ["fill_network", "hub_folder", "image_processor", "network_of", "quiet", "read_config"]
 
 _CONFIGS = ["config.json", "preprocessor_config.json", "processor_config.json"]
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers without its report on what it loaded: what is wrong is told as an error."""
     from transformers.utils import logging as library
 
@@ -92,7 +92,7 @@ def network_of(config: Mapping[str, Any]) -> nn.Module:
     kind = config["model_type"]
     if kind not in CONFIG_MAPPING:
         raise ModelError(f"model_type {kind!r} is none that the installed transformers knows; update it")
-    with _quiet():
+    with quiet():
         try:
             made = CONFIG_MAPPING[kind].from_dict(dict(config))
             made.dtype = torch.float32
@@ -114,7 +114,7 @@ def fill_network(network: nn.Module, state: Mapping[str, Tensor], where: str) ->
         If they do not fit.
     """
     kind: Any = type(network)
-    with _quiet():
+    with quiet():
         try:
             filled, info = kind.from_pretrained(
                 None,

@@ -1,0 +1,177 @@
+"""Scoring: how probable a model finds what follows a prompt, all of its tokens in one teacher-forced pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from candling.errors import ModelError, ParamsError
+from candling.language.loading import LanguageModel
+from candling.models import Batches
+
+__all__ = ["Prefix", "batches_of", "following", "log_probabilities", "says"]
+
+_TOKENS = 8192  # in a batch on a processor
+_TOKENS_ACCELERATED = 65536
+
+
+class Prefix:
+    """Tokens that many rows begin with, whose keys and values are computed once and never changed.
+
+    Models whose memory is of another kind than a plain cache (windows, recurrence) see them anew each time.
+    """
+
+    def __init__(self, model: LanguageModel, tokens: Sequence[int]) -> None:
+        self.model, self.tokens = model, tuple(tokens)
+        self._layers: list[tuple[Tensor, Tensor]] | None = None
+        if self.tokens:
+            self._layers = _cached(model, self.tokens)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the model need not see them again."""
+        return self._layers is not None
+
+    def cache(self, rows: int, length: int) -> Any:
+        """A new cache of the first tokens, for so many rows."""
+        from transformers import DynamicCache
+
+        assert self._layers is not None, "asked only where it is kept"
+        parts = [
+            (key[:, :, :length].expand(rows, -1, -1, -1), value[:, :, :length].expand(rows, -1, -1, -1))
+            for key, value in self._layers
+        ]
+        return DynamicCache(ddp_cache_data=parts)
+
+
+def _cached(model: LanguageModel, tokens: Sequence[int]) -> list[tuple[Tensor, Tensor]] | None:
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
+    ids = torch.tensor([list(tokens)], device=model.device)
+    with torch.inference_mode():
+        made = model.network(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+    plain = isinstance(made, DynamicCache) and all(type(layer) is DynamicLayer for layer in made.layers)
+    if not plain or made.get_seq_length() != len(tokens):
+        return None
+    return [(layer.keys, layer.values) for layer in made.layers]
+
+
+def following(
+    model: LanguageModel, rows: Tensor, count: int, *, prefix: Prefix | None = None, length: int = 0
+) -> Tensor:
+    """Log-probabilities (N, count, V) in float32 of the last `count` tokens' places of rows (N, L).
+
+    The token at place i is what the logits at place i - 1 speak of, so that rows are given without the last
+    token.
+
+    Parameters
+    ----------
+    rows
+        int (N, L), tokens after the first `length` of the prefix.
+    count
+        From how many of the last places logits are wanted.
+    """
+    if prefix is not None and length and prefix.kept:
+        cache = prefix.cache(len(rows), length)
+        out = model.network(input_ids=rows, past_key_values=cache, logits_to_keep=count)
+    else:
+        if prefix is not None and length:
+            head = torch.tensor(prefix.tokens[:length], device=rows.device).expand(len(rows), -1)
+            rows = torch.cat([head, rows], 1)
+        out = model.network(input_ids=rows, use_cache=False, logits_to_keep=count)
+    logits = out.logits[:, -count:].float()
+    if not torch.isfinite(logits).all():
+        raise ModelError("the model returned NaN or infinite logits")
+    found: Tensor = logits.log_softmax(-1)
+    return found
+
+
+def log_probabilities(
+    model: LanguageModel,
+    prompts: Sequence[Sequence[int]],
+    targets: Sequence[int] | Sequence[Sequence[int]],
+    *,
+    start: Sequence[int] | None = None,
+) -> Tensor:
+    """Log-probability (N,) of a target after each prompt, the sum over its tokens, in nats.
+
+    Parameters
+    ----------
+    prompts
+        N rows of tokens, of any lengths.
+    targets
+        Tokens of one target, or of one for each prompt.
+    start
+        Tokens before every prompt; None: those that the tokenizer puts there, or before an empty prompt the
+        one that begins or ends texts.
+
+    Raises
+    ------
+    ParamsError
+        If a target is empty, there are not as many as prompts, or a row does not fit into the context.
+    ModelError
+        If the model returns NaN.
+    """
+    if not targets:
+        raise ParamsError("a target has one token at least")
+    wanted = [[one] if isinstance(one, int) else list(one) for one in targets]
+    if isinstance(targets[0], int):
+        wanted = [[token for one in wanted for token in one]] * len(prompts)
+    if len(wanted) != len(prompts):
+        raise ParamsError(f"{len(prompts)} prompts need as many targets, not {len(wanted)}")
+    rows = []
+    for prompt, target in zip(prompts, wanted, strict=True):
+        before = model.start if start is None else tuple(start)
+        if not before and not prompt:
+            before = model.begin
+        if not target or not (before or prompt):
+            raise ParamsError("a target has one token at least, and something must come before it")
+        rows.append(([*before, *prompt, *target], len(target)))
+    _check_room(model, rows)
+    out = torch.empty(len(rows))
+
+    def shape(i: int) -> tuple[int, int]:
+        return len(rows[i][0]), rows[i][1]
+
+    # Rows of a length together: nothing is padded, so that no model needs a token for it.
+    with torch.inference_mode():
+        for (length, count), same in groupby(sorted(range(len(rows)), key=shape), key=shape):
+            alike = list(same)
+            ids = torch.tensor([rows[i][0] for i in alike], device=model.device)
+            run = partial(_scored, model, ids, count)
+            out[alike] = torch.cat(batches_of(model, length).over(len(ids), run)).cpu()
+    return out
+
+
+def batches_of(model: LanguageModel, length: int) -> Batches:
+    """How many rows of so many tokens go through the model at a time."""
+    budget = _TOKENS if model.device.type == "cpu" else _TOKENS_ACCELERATED
+    return Batches(max(1, budget // max(1, length)))
+
+
+def _scored(model: LanguageModel, ids: Tensor, count: int, part: slice) -> Tensor:
+    found = following(model, ids[part, :-1], count)
+    return found.gather(2, ids[part, -count:, None])[..., 0].sum(1)
+
+
+def _check_room(model: LanguageModel, rows: Sequence[tuple[list[int], int]]) -> None:
+    longest = max((len(row) for row, _ in rows), default=0)
+    if model.longest is not None and longest > model.longest:
+        raise ParamsError(
+            f"prompt and target are {longest} tokens, more than the model's context of {model.longest}"
+        )
+
+
+@torch.inference_mode()
+def says(model: LanguageModel, prompt: Sequence[int], target: Sequence[int]) -> bool:
+    """Whether greedy decoding from the prompt says the whole target."""
+    before = list(model.start) or ([] if prompt else list(model.begin))
+    ids = torch.tensor([[*before, *prompt, *target]], device=model.device)
+    found = following(model, ids[:, :-1], len(target)).argmax(-1)[0]
+    # Token by token the same as decoding: the first that differs ends it.
+    return found.tolist() == list(target)
