@@ -14,23 +14,61 @@ from candling.errors import ModelError, ParamsError
 from candling.language.loading import LanguageModel
 from candling.models import Batches
 
-__all__ = ["Prefix", "batches_of", "following", "log_probabilities", "says"]
+__all__ = [
+    "Layers",
+    "Prefix",
+    "batches_of",
+    "cache_of",
+    "following",
+    "layers_of",
+    "log_probabilities",
+    "says",
+]
 
 _TOKENS = 8192  # in a batch on a processor
 _TOKENS_ACCELERATED = 65536
 
 
+Layers = tuple[tuple[Tensor, Tensor], ...]
+"""Keys and values (B, heads, places, width) of each layer."""
+
+
+def layers_of(made: Any) -> Layers | None:
+    """What a plain cache holds; None of another kind of memory, such as windows or recurrence."""
+    from transformers.cache_utils import DynamicCache, DynamicLayer
+
+    if not isinstance(made, DynamicCache):
+        return None
+    found: list[tuple[Tensor, Tensor]] = []
+    for layer in made.layers:
+        if type(layer) is not DynamicLayer or layer.keys is None or layer.values is None:
+            return None
+        found.append((layer.keys, layer.values))
+    return tuple(found)
+
+
+def cache_of(layers: Layers, rows: Tensor, length: int) -> Any:
+    """A new cache of the first places of chosen rows (N,); what it is made of never changes."""
+    from transformers import DynamicCache
+
+    parts = [(key[rows, :, :length], value[rows, :, :length]) for key, value in layers]
+    return DynamicCache(ddp_cache_data=parts)
+
+
 class Prefix:
     """Tokens that many rows begin with, whose keys and values are computed once and never changed.
 
-    Models whose memory is of another kind than a plain cache (windows, recurrence) see them anew each time.
+    Models whose memory is of another kind than a plain cache see them anew each time.
     """
 
     def __init__(self, model: LanguageModel, tokens: Sequence[int]) -> None:
         self.model, self.tokens = model, tuple(tokens)
-        self._layers: list[tuple[Tensor, Tensor]] | None = None
+        self._layers: Layers | None = None
         if self.tokens:
-            self._layers = _cached(model, self.tokens)
+            ids = torch.tensor([list(tokens)], device=model.device)
+            with torch.inference_mode():
+                out = model.network(input_ids=ids, use_cache=True, logits_to_keep=1)
+            self._layers = layers_of(out.past_key_values)
 
     @property
     def kept(self) -> bool:
@@ -39,26 +77,8 @@ class Prefix:
 
     def cache(self, rows: int, length: int) -> Any:
         """A new cache of the first tokens, for so many rows."""
-        from transformers import DynamicCache
-
         assert self._layers is not None, "asked only where it is kept"
-        parts = [
-            (key[:, :, :length].expand(rows, -1, -1, -1), value[:, :, :length].expand(rows, -1, -1, -1))
-            for key, value in self._layers
-        ]
-        return DynamicCache(ddp_cache_data=parts)
-
-
-def _cached(model: LanguageModel, tokens: Sequence[int]) -> list[tuple[Tensor, Tensor]] | None:
-    from transformers.cache_utils import DynamicCache, DynamicLayer
-
-    ids = torch.tensor([list(tokens)], device=model.device)
-    with torch.inference_mode():
-        made = model.network(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
-    plain = isinstance(made, DynamicCache) and all(type(layer) is DynamicLayer for layer in made.layers)
-    if not plain or made.get_seq_length() != len(tokens):
-        return None
-    return [(layer.keys, layer.values) for layer in made.layers]
+        return cache_of(self._layers, torch.zeros(rows, dtype=torch.long, device=self.model.device), length)
 
 
 def following(
