@@ -90,6 +90,17 @@ class Objective:
         self.meter.forward += prompts.shape[0] * (len(self.before) + prompts.shape[1])
         return Rows(prompts, layers_of(out.past_key_values))
 
+    def tokens_of(self, length: int, place: int | None = None) -> int:
+        """Tokens that go forward for a prompt of a length, or for a swap in one place of it."""
+        if place is None or self.fluency:
+            own = (len(self.before) + length - 1) if self.fluency else 0
+            return own + self.tokens_of_slopes(length)
+        return sum(length - place + len(output) - 1 for output in self._outputs)
+
+    def tokens_of_slopes(self, length: int) -> int:
+        """Tokens that go forward and back for the slopes of a prompt, which leave fluency out."""
+        return sum(len(self.before) + length + len(output) - 1 for output in self._outputs)
+
     def scores(self, prompts: Tensor) -> Tensor:
         """Scores (N,) of prompts (N, L)."""
         head = torch.tensor(self.before, device=prompts.device).expand(len(prompts), -1)

@@ -11,13 +11,15 @@ local search, Lourenço, Martin and Stützle 2003).
 from __future__ import annotations
 
 import hashlib
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from candling.errors import ParamsError
-from candling.language.objective import Objective, Rows
+from candling.language.objective import Objective
 
 __all__ = ["Climbed", "Discrete", "climb", "generator_of", "random_prompts"]
 
@@ -27,15 +29,20 @@ class Discrete:
     """Settings of the discrete search.
 
     width: candidates of a step. kick: part of the places that are drawn anew where no step betters a prompt.
-    budget: tokens through the model for each row, as `Meter` counts them.
+    budget: tokens through the model for each row, as `Meter` counts them. enough: a score at which a row
+    leaves. patience: kicks in a row that found nothing better, after which it leaves. together: rows that
+    climb at a time.
     """
 
     width: int = 64
     kick: float = 0.3
     budget: int = 200_000
+    enough: float = -0.005
+    patience: int = 20
+    together: int = 64
 
     def __post_init__(self) -> None:
-        for name in ("width", "budget"):
+        for name in ("width", "budget", "patience", "together"):
             if getattr(self, name) < 1:
                 raise ParamsError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 < self.kick <= 1:
@@ -44,21 +51,23 @@ class Discrete:
 
 @dataclass(frozen=True, eq=False)
 class Climbed:
-    """The best prompts that were seen: tokens (R, L), scores (R,), and how often each row was kicked (R,)."""
+    """The best prompts that were seen.
+
+    tokens: (R, L). scores: (R,). kicks: (R,), how often each row was stuck. spent: (R,) tokens.
+    """
 
     tokens: Tensor
     scores: Tensor
     kicks: Tensor
+    spent: Tensor
 
 
-def random_prompts(count: int, length: int, allowed: Tensor, seeds: list[int]) -> Tensor:
-    """Prompts (count, length), each drawn by its own seed from the tokens that are allowed, bool (V,)."""
+def random_prompts(length: int, allowed: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Prompts (R, L), each drawn by its own seed from the tokens that are allowed, bool (V,)."""
     choices = allowed.nonzero()[:, 0].cpu()
-    rows = [
-        choices[torch.randint(len(choices), (length,), generator=generator_of("start", seed))]
-        for seed in seeds
-    ]
-    return torch.stack(rows[:count]).to(allowed.device)
+    draws = [generator_of("start", seed) for seed in seeds]
+    rows = [choices[torch.randint(len(choices), (length,), generator=one)] for one in draws]
+    return torch.stack(rows).to(allowed.device)
 
 
 def generator_of(*what: object) -> torch.Generator:
@@ -67,10 +76,57 @@ def generator_of(*what: object) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
+@dataclass(eq=False)
+class _Row:
+    """A prompt on its way. tired: places that were tried since it last got better."""
+
+    number: int
+    draws: torch.Generator
+    current: Tensor
+    score: float
+    best: Tensor
+    best_score: float
+    tired: set[int]
+    age: int = 0
+    kicks: int = 0
+    idle: int = 0
+    spent: int = 0
+
+    def place(self) -> int:
+        """Which place is looked at: all of them in an order that is drawn for each round."""
+        turn, at = divmod(self.age, len(self.current))
+        return int(torch.randperm(len(self.current), generator=generator_of("round", turn))[at])
+
+    def take(self, place: int, token: int, value: float) -> None:
+        """The best candidate of a place, kept where it is better."""
+        self.age += 1
+        if value > self.score:
+            self.current = self.current.clone()
+            self.current[place] = token
+            self.score = value
+            self.tired.clear()
+        self.tired.add(place)
+        if self.score > self.best_score:
+            self.best, self.best_score, self.idle = self.current, self.score, 0
+
+    @property
+    def stuck(self) -> bool:
+        """Whether no place can be bettered."""
+        return len(self.tired) == len(self.current)
+
+
 def climb(
-    objective: Objective, starts: Tensor, allowed: Tensor, settings: Discrete, seeds: list[int]
+    objective: Objective,
+    starts: Tensor,
+    allowed: Tensor,
+    settings: Discrete,
+    seeds: Sequence[int],
+    *,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Climbed:
-    """Climb from prompts (R, L), all of them in one batch; what a row does depends on its seed alone.
+    """Climb from prompts (R, L); what a row does depends on its start and its seed alone.
+
+    Rows that are done leave and others enter.
 
     Parameters
     ----------
@@ -78,73 +134,83 @@ def climb(
         bool (V,): tokens that a prompt may hold.
     seeds
         R, one for each row.
+    progress
+        Told of rows done, of all.
     """
-    count, length = starts.shape
-    current = starts.clone()
-    score = objective.scores(current)
-    best, best_score = current.clone(), score.clone()
-    kicks = torch.zeros(count, dtype=torch.long, device=starts.device)
-    draws = [generator_of("climb", seed) for seed in seeds]
-    # Places of a row that were tried since it last got better; when all were, it is kicked.
-    tired = torch.zeros(count, length, dtype=torch.bool, device=starts.device)
-    begun = objective.meter.total
-    step = 0
-    while objective.meter.total - begun < settings.budget * count:
-        place = _place(step, length)
-        step += 1
-        found, value = _best_swap(objective, current, place, allowed, settings.width)
-        better = value > score
-        current[better, place] = found[better]
-        score = torch.where(better, value, score)
-        tired[better] = False
-        tired[:, place] = True
-        leading = score > best_score
-        best[leading], best_score[leading] = current[leading], score[leading]
-        stuck = tired.all(1)
-        if stuck.any():
-            # From the best, or from where the row stands if that is nearly as good.
-            rows = stuck.nonzero()[:, 0]
-            current[rows] = best[rows]
-            for row in rows.tolist():
-                current[row] = _kicked(current[row], allowed, settings.kick, draws[row])
-            score[rows] = objective.scores(current[rows])
-            tired[rows] = False
-            kicks[rows] += 1
-    return Climbed(best, best_score, kicks)
+    waiting = deque(range(len(starts)))
+    done: dict[int, _Row] = {}
+    pool: list[_Row] = []
+    words = allowed.nonzero()[:, 0]
+    while waiting or pool:
+        coming = [waiting.popleft() for _ in range(min(settings.together - len(pool), len(waiting)))]
+        if coming:
+            first = objective.scores(starts[coming]).tolist()
+            for number, value in zip(coming, first, strict=True):
+                start, draws = starts[number], generator_of("climb", seeds[number])
+                pool.append(_Row(number, draws, start, value, start, value, set()))
+        _step(objective, pool, allowed, settings.width)
+        stuck = [row for row in pool if row.stuck]
+        if stuck:
+            for row in stuck:
+                row.kicks, row.idle = row.kicks + 1, row.idle + 1
+                row.tired.clear()
+                row.current = _kicked(row.best, words, settings.kick, row.draws)
+                row.spent += objective.tokens_of(len(row.current))
+            values = objective.scores(torch.stack([row.current for row in stuck])).tolist()
+            for row, value in zip(stuck, values, strict=True):
+                row.score = value
+        leaving = [
+            row
+            for row in pool
+            if row.spent >= settings.budget
+            or row.best_score >= settings.enough
+            or row.idle >= settings.patience
+        ]
+        if leaving:
+            done |= {row.number: row for row in leaving}
+            pool = [row for row in pool if row.number not in done]
+            if progress is not None:
+                progress(len(done), len(starts))
+    rows = [done[number] for number in range(len(starts))]
+    return Climbed(
+        torch.stack([row.best for row in rows]),
+        torch.tensor([row.best_score for row in rows]),
+        torch.tensor([row.kicks for row in rows]),
+        torch.tensor([row.spent for row in rows]),
+    )
 
 
-def _place(step: int, length: int) -> int:
-    """Which place is looked at: all in an order that is drawn for each round."""
-    turn, at = divmod(step, length)
-    return int(torch.randperm(length, generator=generator_of("round", turn))[at])
-
-
-def _best_swap(
-    objective: Objective, current: Tensor, place: int, allowed: Tensor, width: int
-) -> tuple[Tensor, Tensor]:
-    """The best token (R,) of those with the steepest slopes in one place, and its score (R,)."""
-    count = len(current)
+def _step(objective: Objective, pool: Sequence[_Row], allowed: Tensor, width: int) -> None:
+    """One place of each row: the best of the tokens with the steepest slopes there."""
+    current = torch.stack([row.current for row in pool])
+    length, count = current.shape[1], len(pool)
+    places = [row.place() for row in pool]
+    at = torch.tensor(places, device=current.device)
     several = min(width, int(allowed.sum()) - 1)
+    own = current.gather(1, at[:, None])
+    promise = torch.zeros(count, len(allowed), device=current.device)
     if several < int(allowed.sum()) - 1:
-        _, slopes = objective.slopes(current)
-        promise = slopes[:, place].float()
-    else:
-        promise = torch.zeros(count, len(allowed), device=current.device)
-    promise = promise.masked_fill(~allowed, -torch.inf)
-    promise.scatter_(1, current[:, place, None], -torch.inf)
+        promise = objective.slopes(current)[1][torch.arange(count, device=current.device), at].float()
+        for row in pool:
+            row.spent += 3 * objective.tokens_of_slopes(length)
+    promise = promise.masked_fill(~allowed, -torch.inf).scatter(1, own, -torch.inf)
     tokens = promise.topk(several, 1).indices
-    rows = objective.rows(current) if place or len(objective.before) else Rows(current, None)
-    row = torch.arange(count, device=current.device).repeat_interleave(several)
-    value = objective.swaps(rows, row, place, tokens.flatten()).view(count, several)
-    top = value.argmax(1)
-    return tokens.gather(1, top[:, None])[:, 0], value.gather(1, top[:, None])[:, 0]
+    rows = objective.rows(current)
+    for place in sorted(set(places)):
+        here = torch.tensor([i for i, one in enumerate(places) if one == place], device=current.device)
+        values = objective.swaps(rows, here.repeat_interleave(several), place, tokens[here].flatten())
+        top = values.view(-1, several).max(1)
+        chosen = tokens[here].gather(1, top.indices[:, None])[:, 0]
+        for i, token, value in zip(here.tolist(), chosen.tolist(), top.values.tolist(), strict=True):
+            pool[i].spent += len(objective.before) + length
+            pool[i].spent += several * objective.tokens_of(length, place)
+            pool[i].take(place, token, value)
 
 
-def _kicked(prompt: Tensor, allowed: Tensor, part: float, draws: torch.Generator) -> Tensor:
+def _kicked(prompt: Tensor, words: Tensor, part: float, draws: torch.Generator) -> Tensor:
     """A prompt with some places drawn anew."""
-    length, choices = len(prompt), allowed.nonzero()[:, 0]
-    places = torch.randperm(length, generator=draws)[: max(1, round(part * length))]
-    drawn = torch.randint(len(choices), (len(places),), generator=draws)
+    places = torch.randperm(len(prompt), generator=draws)[: max(1, round(part * len(prompt)))]
+    drawn = torch.randint(len(words), (len(places),), generator=draws)
     out = prompt.clone()
-    out[places.to(prompt.device)] = choices[drawn.to(prompt.device)]
+    out[places.to(prompt.device)] = words[drawn.to(prompt.device)]
     return out

@@ -97,7 +97,7 @@ def test_short_prompts_are_as_good_as_can_be() -> None:
     every = torch.tensor(list(itertools.product(range(2, 42), repeat=2)))
     best = asked.scores(every).max()
     seeds = list(range(6))
-    found = climb(asked, random_prompts(6, 2, may, seeds), may, Discrete(width=16, budget=6000), seeds)
+    found = climb(asked, random_prompts(2, may, seeds), may, Discrete(width=16, budget=6000), seeds)
     assert found.scores.max().item() == pytest.approx(best.item(), abs=1e-4)
     assert may[found.tokens].all()
 
@@ -105,8 +105,8 @@ def test_short_prompts_are_as_good_as_can_be() -> None:
 def test_a_row_does_the_same_alone_and_never_gets_worse() -> None:
     model = small("llama")
     may, seeds = allowed(model, 300), [3, 4, 5]
-    settings = Discrete(width=12, budget=3000)
-    starts = random_prompts(3, 4, may, seeds)
+    settings = Discrete(width=12, budget=3000, together=2)
+    starts = random_prompts(4, may, seeds)
     together = climb(objective(model, " girl"), starts, may, settings, seeds)
     for row, seed in enumerate(seeds):
         alone = climb(objective(model, " girl"), starts[row : row + 1], may, settings, [seed])
@@ -117,11 +117,30 @@ def test_a_row_does_the_same_alone_and_never_gets_worse() -> None:
     torch.testing.assert_close(together.scores, again, atol=1e-4, rtol=0)
 
 
-def test_the_budget_holds() -> None:
+def test_the_budget_holds_and_is_what_went_through_the_model() -> None:
+    for fluency in (0.0, 0.3):
+        model = small("gpt2")
+        asked, may, seeds = objective(model, " girl", " boy", fluency=fluency), allowed(model, 300), [0, 1, 2]
+        settings = Discrete(width=8, budget=2000, together=2, enough=9.0)
+        found = climb(asked, random_prompts(4, may, seeds), may, settings, seeds)
+        first = 3 * asked.tokens_of(4)  # of the starts
+        assert int(found.spent.sum()) + first == asked.meter.total
+        assert ((found.spent >= 2000) & (found.spent < 2600)).all()
+
+
+def test_rows_that_are_good_enough_or_stay_stuck_leave() -> None:
     model = small("gpt2")
-    asked, may, seeds = objective(model, " girl"), allowed(model, 300), [0, 1]
-    climb(asked, random_prompts(2, 4, may, seeds), may, Discrete(width=8, budget=2000), seeds)
-    assert 2 * 2000 <= asked.meter.total < 2 * 2300
+    asked, may, seeds = objective(model, "!"), allowed(model, 30), list(range(5))
+    starts = random_prompts(2, may, seeds)
+    told: list[tuple[int, int]] = []
+    found = climb(
+        asked, starts, may, Discrete(width=8, budget=10**9, patience=3), seeds,
+        progress=lambda done, of: told.append((done, of)),
+    )  # fmt: skip
+    assert (found.kicks >= 3).all()
+    assert told[-1] == (5, 5)
+    easy = climb(asked, starts, may, Discrete(width=8, budget=10**9, enough=-1e3), seeds)
+    assert (easy.kicks == 0).all()
 
 
 def test_bad_settings_are_told() -> None:
