@@ -11,6 +11,7 @@ local search, Lourenço, Martin and Stützle 2003).
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from candling.errors import ParamsError
 from candling.language.objective import Objective
 
 __all__ = ["Climbed", "Discrete", "climb", "generator_of", "random_prompts"]
+
+_TRIES = 50  # draws of what is not refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +65,29 @@ class Climbed:
     spent: Tensor
 
 
-def random_prompts(length: int, allowed: Tensor, seeds: Sequence[int]) -> Tensor:
-    """Prompts (R, L), each drawn by its own seed from the tokens that are allowed, bool (V,)."""
-    choices = allowed.nonzero()[:, 0].cpu()
-    draws = [generator_of("start", seed) for seed in seeds]
-    rows = [choices[torch.randint(len(choices), (length,), generator=one)] for one in draws]
-    return torch.stack(rows).to(allowed.device)
+def random_prompts(
+    length: int,
+    allowed: Tensor,
+    seeds: Sequence[int],
+    *,
+    refuse: Callable[[list[int]], bool] | None = None,
+) -> Tensor:
+    """Prompts (R, L), each drawn by its own seed from the tokens that are allowed, bool (V,).
+
+    Token by token, each drawn again, up to a number of times, where what there is so far is refused.
+    """
+    choices = allowed.nonzero()[:, 0].tolist()
+    rows: list[list[int]] = []
+    for seed in seeds:
+        draws, row = generator_of("start", seed), list[int]()
+        while len(row) < length:
+            for _ in range(_TRIES):
+                token = choices[int(torch.randint(len(choices), (), generator=draws))]
+                if refuse is None or not refuse([*row, token]):
+                    break
+            row.append(token)
+        rows.append(row)
+    return torch.tensor(rows, device=allowed.device)
 
 
 def generator_of(*what: object) -> torch.Generator:
@@ -78,7 +98,10 @@ def generator_of(*what: object) -> torch.Generator:
 
 @dataclass(eq=False)
 class _Row:
-    """A prompt on its way. tired: places that were tried since it last got better."""
+    """A prompt on its way, of score minus infinity where it is refused.
+
+    tired: places that were tried since it last got better.
+    """
 
     number: int
     draws: torch.Generator
@@ -122,6 +145,7 @@ def climb(
     settings: Discrete,
     seeds: Sequence[int],
     *,
+    refuse: Callable[[list[int]], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Climbed:
     """Climb from prompts (R, L); what a row does depends on its start and its seed alone.
@@ -134,6 +158,8 @@ def climb(
         bool (V,): tokens that a prompt may hold.
     seeds
         R, one for each row.
+    refuse
+        Whether a prompt of these tokens will not do, whatever its score; asked of those that would be taken.
     progress
         Told of rows done, of all.
     """
@@ -147,18 +173,20 @@ def climb(
             first = objective.scores(starts[coming]).tolist()
             for number, value in zip(coming, first, strict=True):
                 start, draws = starts[number], generator_of("climb", seeds[number])
+                if refuse is not None and refuse(start.tolist()):
+                    value = -math.inf
                 pool.append(_Row(number, draws, start, value, start, value, set()))
-        _step(objective, pool, allowed, settings.width)
+        _step(objective, pool, allowed, settings.width, refuse)
         stuck = [row for row in pool if row.stuck]
         if stuck:
             for row in stuck:
                 row.kicks, row.idle = row.kicks + 1, row.idle + 1
                 row.tired.clear()
-                row.current = _kicked(row.best, words, settings.kick, row.draws)
+                row.current = _kicked(row.best, words, settings.kick, row.draws, refuse)
                 row.spent += objective.tokens_of(len(row.current))
             values = objective.scores(torch.stack([row.current for row in stuck])).tolist()
             for row, value in zip(stuck, values, strict=True):
-                row.score = value
+                row.score = -math.inf if refuse is not None and refuse(row.current.tolist()) else value
         leaving = [
             row
             for row in pool
@@ -180,7 +208,13 @@ def climb(
     )
 
 
-def _step(objective: Objective, pool: Sequence[_Row], allowed: Tensor, width: int) -> None:
+def _step(
+    objective: Objective,
+    pool: Sequence[_Row],
+    allowed: Tensor,
+    width: int,
+    refuse: Callable[[list[int]], bool] | None,
+) -> None:
     """One place of each row: the best of the tokens with the steepest slopes there."""
     current = torch.stack([row.current for row in pool])
     length, count = current.shape[1], len(pool)
@@ -199,18 +233,40 @@ def _step(objective: Objective, pool: Sequence[_Row], allowed: Tensor, width: in
     for place in sorted(set(places)):
         here = torch.tensor([i for i, one in enumerate(places) if one == place], device=current.device)
         values = objective.swaps(rows, here.repeat_interleave(several), place, tokens[here].flatten())
-        top = values.view(-1, several).max(1)
-        chosen = tokens[here].gather(1, top.indices[:, None])[:, 0]
-        for i, token, value in zip(here.tolist(), chosen.tolist(), top.values.tolist(), strict=True):
+        for i, each, scores in zip(here.tolist(), tokens[here], values.view(-1, several), strict=True):
             pool[i].spent += len(objective.before) + length
             pool[i].spent += several * objective.tokens_of(length, place)
-            pool[i].take(place, token, value)
+            pool[i].take(place, *_first_that_may(pool[i], place, each, scores, refuse))
 
 
-def _kicked(prompt: Tensor, words: Tensor, part: float, draws: torch.Generator) -> Tensor:
-    """A prompt with some places drawn anew."""
-    places = torch.randperm(len(prompt), generator=draws)[: max(1, round(part * len(prompt)))]
-    drawn = torch.randint(len(words), (len(places),), generator=draws)
-    out = prompt.clone()
-    out[places.to(prompt.device)] = words[drawn.to(prompt.device)]
+def _first_that_may(
+    row: _Row, place: int, tokens: Tensor, scores: Tensor, refuse: Callable[[list[int]], bool] | None
+) -> tuple[int, float]:
+    """The best candidate that is not refused, of those that would be taken."""
+    for i in scores.argsort(descending=True, stable=True).tolist():
+        token, value = int(tokens[i]), float(scores[i])
+        if refuse is None or value <= min(row.score, row.best_score):
+            return token, value
+        changed = row.current.tolist()
+        changed[place] = token
+        if not refuse(changed):
+            return token, value
+    return int(row.current[place]), -math.inf
+
+
+def _kicked(
+    prompt: Tensor,
+    words: Tensor,
+    part: float,
+    draws: torch.Generator,
+    refuse: Callable[[list[int]], bool] | None,
+) -> Tensor:
+    """A prompt with some places drawn anew, again and again where it is refused."""
+    for _ in range(_TRIES):
+        places = torch.randperm(len(prompt), generator=draws)[: max(1, round(part * len(prompt)))]
+        drawn = torch.randint(len(words), (len(places),), generator=draws)
+        out = prompt.clone()
+        out[places.to(prompt.device)] = words[drawn.to(prompt.device)]
+        if refuse is None or not refuse(out.tolist()):
+            break
     return out
