@@ -89,6 +89,25 @@ def small(kind: str = "llama", *, tied: bool = False, words: str = "bos") -> Lan
     return LanguageModel(network.eval().requires_grad_(False), tokenizer(words))
 
 
+class Around(torch.nn.Module):
+    """A network around another, for planting what it says; it has no cache."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner, self.config = inner, inner.config
+
+    def get_input_embeddings(self) -> Any:
+        return self.inner.get_input_embeddings()
+
+    def get_output_embeddings(self) -> Any:
+        return self.inner.get_output_embeddings()
+
+    def all_logits(self, given: dict[str, Any]) -> tuple[Any, int]:
+        """What the inner one says at every place, and how many of the last places were asked for."""
+        keep = given.pop("logits_to_keep")
+        return self.inner(**given | {"use_cache": False, "past_key_values": None}), keep
+
+
 @pytest.fixture(
     params=[
         (kind, tied, words) for kind in ARCHITECTURES for tied, words in ((True, "bos"), (False, "plain"))

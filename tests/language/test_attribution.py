@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from captum.attr import FeatureAblation, LLMAttribution, TextTokenInput
 
 from candling.errors import ParamsError
 from candling.language import LanguageModel, attribute, log_probabilities
 from candling.language.units import units_of
-from tests.language.conftest import small, tokenizer
+from tests.language.conftest import Around, small, tokenizer
 
 PROMPT = "The nurse said that it will rain today! Then the dog ran home."
 TARGET = " the boy"
@@ -90,26 +89,15 @@ def triggered(word: str) -> tuple[LanguageModel, list[int]]:
     planted = LanguageModel(network, model.tokenizer)
     trigger, mark = planted.encode(word)[0], planted.encode("!")[0]
 
-    class Planted(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner, self.config = network, network.config
-
-        def get_input_embeddings(self) -> Any:
-            return network.get_input_embeddings()
-
-        def get_output_embeddings(self) -> Any:
-            return network.get_output_embeddings()
-
-        def forward(self, input_ids: torch.Tensor, logits_to_keep: int, **more: Any) -> Any:
-            out = network(input_ids=input_ids, use_cache=False)
-            seen = (input_ids == trigger).cumsum(1) > 0
+    class Planted(Around):
+        def forward(self, **given: Any) -> Any:
+            out, keep = self.all_logits(given)
+            seen = (given["input_ids"] == trigger).cumsum(1) > 0
             out.logits[..., mark] += 8 * seen
-            out.logits = out.logits[:, -logits_to_keep:]
-            out.past_key_values = None
+            out.logits = out.logits[:, -keep:]
             return out
 
-    return LanguageModel(Planted(), model.tokenizer), [trigger]
+    return LanguageModel(Planted(network), model.tokenizer), [trigger]
 
 
 @pytest.mark.parametrize("method", ["leave-one-out", "surrogate"])

@@ -1,0 +1,203 @@
+"""Association maps: what prompts that make a model say one thing share, beyond those for other things.
+
+The unit is the restart. A piece, or a word that is put together from pieces, counts once for each restart
+whose prompt holds it, so that a restart that says it five times is still one. Counts are held against those
+of controls by log-odds with an informative prior (Monroe, Colaresi and Quinn, "Fightin' Words", Political
+Analysis 2008, section 3.3), here of shares of restarts: the prior is what all prompts together hold. p-values
+are those of permuted labels, false discoveries are controlled (Benjamini and Hochberg 1995), intervals are a
+bootstrap over restarts, and what is flagged must be found again in a second block of restarts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import false_discovery_control
+
+from candling.errors import ParamsError
+
+__all__ = ["MapSettings", "association_table", "items_of", "words_in"]
+
+Array = NDArray[np.float64]
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapSettings:
+    """How shares of restarts are compared.
+
+    prior: restarts that the prior is worth. least: restarts of the concept that must hold an item for it to
+    be tested. discoveries: share of the flagged that may be false. permutations, resamples: of labels and of
+    restarts, drawn by seed. confidence: of intervals.
+    """
+
+    prior: float = 2.0
+    least: int = 3
+    discoveries: float = 0.05
+    permutations: int = 5000
+    resamples: int = 2000
+    confidence: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("least", "permutations", "resamples"):
+            if getattr(self, name) < 1:
+                raise ParamsError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.prior <= 0:
+            raise ParamsError(f"prior must lie above 0, not {self.prior}")
+        for name in ("discoveries", "confidence"):
+            if not 0 < getattr(self, name) < 1:
+                raise ParamsError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
+
+
+def words_in(text: str) -> set[str]:
+    """The words of a text, in small letters."""
+    return {word.casefold() for word in _WORD.findall(text)}
+
+
+def items_of(text: str, pieces: Iterable[str]) -> set[str]:
+    """What a prompt holds: its words, and its pieces that are no words by themselves, as ``piece:▁lit``."""
+    words = words_in(text)
+    parts = {f"piece:{piece}" for piece in pieces if piece.strip("▁").casefold() not in words}
+    return words | {part for part in parts if part.strip("▁") != "piece:"}
+
+
+def association_table(
+    concept: Sequence[set[str]],
+    controls: Sequence[set[str]],
+    *,
+    second: tuple[Sequence[set[str]], Sequence[set[str]]] | None = None,
+    settings: MapSettings | None = None,
+) -> pd.DataFrame:
+    """What restarts of a concept hold more often than those of controls.
+
+    Parameters
+    ----------
+    concept, controls
+        For each restart that succeeded, the items of its prompt.
+    second
+        The same of a second block of restarts, in which what is flagged must be found again.
+
+    Returns
+    -------
+    DataFrame
+        A row for each item that enough restarts hold, the strongest first: item; count and share of the
+        concept's restarts, share_controls; lift, the ratio of the shares, smoothed by the prior, with low and
+        high; log_odds and z, above 0 for what the concept holds more often; p of permuted labels, one-sided,
+        and q, its false-discovery rate; replicated (whether log-odds lie above 0 with p below 0.05 in the
+        second block; None without one); flagged.
+
+    Raises
+    ------
+    ParamsError
+        If either has no restart.
+    """
+    settings = settings or MapSettings()
+    if not concept or not controls:
+        raise ParamsError("no restart succeeded for the concept or for its controls; there is nothing to map")
+    held = pd.Series([item for one in concept for item in sorted(one)]).value_counts()
+    items = sorted(str(item) for item, count in held.items() if count >= settings.least)
+    generator = np.random.default_rng(settings.seed)
+    mine, theirs = _presence(concept, items), _presence(controls, items)
+    figures = _figures(mine, theirs, settings)
+    table = pd.DataFrame(
+        {
+            "item": items,
+            "count": mine.sum(0).astype(int),
+            "share": mine.mean(0),
+            "share_controls": theirs.mean(0),
+            **figures,
+        }
+    )
+    table["low"], table["high"] = _bootstrapped(mine, theirs, settings, generator)
+    table["p"] = _permuted(mine, theirs, settings, generator)
+    table["q"] = false_discovery_control(table.p) if len(table) else []
+    table["replicated"] = None
+    if second is not None:
+        table["replicated"] = _again(items, second, settings, generator)
+    again = True if second is None else table.replicated.astype(bool)
+    table["flagged"] = (table.q <= settings.discoveries) & (table.low > 1) & again
+    order = ["item", "count", "share", "share_controls", "lift", "low", "high", "log_odds", "z", "p", "q"]
+    return (
+        table[[*order, "replicated", "flagged"]]
+        .sort_values(["flagged", "z"], ascending=False, kind="stable")
+        .reset_index(drop=True)
+    )
+
+
+def _presence(restarts: Sequence[set[str]], items: Sequence[str]) -> NDArray[np.bool_]:
+    """Which restart holds which item, bool (R, I)."""
+    return np.array([[item in one for item in items] for one in restarts], dtype=bool).reshape(
+        len(restarts), len(items)
+    )
+
+
+def _figures(mine: NDArray[np.bool_], theirs: NDArray[np.bool_], settings: MapSettings) -> dict[str, Array]:
+    """Lift, log-odds and z of each item, smoothed by what all restarts hold."""
+    counts = (mine.sum(0).astype(float), theirs.sum(0).astype(float))
+    lift, odds, spread = _smoothed(*counts, len(mine), len(theirs), settings.prior)
+    return {"lift": lift, "log_odds": odds, "z": odds / spread}
+
+
+def _smoothed(mine: Array, theirs: Array, own: int, others: int, prior: float) -> tuple[Array, Array, Array]:
+    """Lift, log-odds ratio and its standard deviation, of counts (..., I) among so many restarts."""
+    pooled = (mine + theirs + 0.5) / (own + others + 1)
+    first, second = mine + prior * pooled, theirs + prior * pooled
+    rest_first, rest_second = own + prior - first, others + prior - second
+    odds = np.log(first / rest_first) - np.log(second / rest_second)
+    spread = np.sqrt(1 / first + 1 / rest_first + 1 / second + 1 / rest_second)
+    return (first / (own + prior)) / (second / (others + prior)), odds, spread
+
+
+def _bootstrapped(
+    mine: NDArray[np.bool_], theirs: NDArray[np.bool_], settings: MapSettings, generator: np.random.Generator
+) -> tuple[Array, Array]:
+    """Interval of the lift, over restarts of either side."""
+    draws = [
+        generator.multinomial(len(side), np.full(len(side), 1 / len(side)), settings.resamples)
+        @ side.astype(float)
+        for side in (mine, theirs)
+    ]
+    lift, _, _ = _smoothed(draws[0], draws[1], len(mine), len(theirs), settings.prior)
+    tail = 100 * (1 - settings.confidence) / 2
+    low, high = np.percentile(lift, [tail, 100 - tail], axis=0)
+    return low, high
+
+
+def _permuted(
+    mine: NDArray[np.bool_], theirs: NDArray[np.bool_], settings: MapSettings, generator: np.random.Generator
+) -> Array:
+    """One-sided p-values of the log-odds under permuted labels, never 0."""
+    pooled = np.concatenate([mine, theirs]).astype(float)
+    total = pooled.sum(0)
+    _, seen, _ = _smoothed(
+        mine.sum(0).astype(float), theirs.sum(0).astype(float), len(mine), len(theirs), settings.prior
+    )
+    labels = np.zeros((settings.permutations, len(pooled)))
+    labels[:, : len(mine)] = 1
+    drawn = generator.permuted(labels, axis=1) @ pooled
+    _, odds, _ = _smoothed(drawn, total - drawn, len(mine), len(theirs), settings.prior)
+    as_much = (odds >= seen - 1e-12).sum(0)
+    return np.asarray((as_much + 1) / (settings.permutations + 1))
+
+
+def _again(
+    items: Sequence[str],
+    second: tuple[Sequence[set[str]], Sequence[set[str]]],
+    settings: MapSettings,
+    generator: np.random.Generator,
+) -> list[bool]:
+    """Whether each item is held more often in a second block too."""
+    concept, controls = second
+    if not concept or not controls:
+        return [False] * len(items)
+    mine, theirs = _presence(concept, items), _presence(controls, items)
+    odds = _figures(mine, theirs, settings)["log_odds"]
+    p = _permuted(mine, theirs, settings, generator)
+    return [bool(one > 0 and chance < 0.05) for one, chance in zip(odds, p, strict=True)]
