@@ -37,7 +37,7 @@ AttributionMethod = Literal["leave-one-out", "integrated-gradients", "surrogate"
 METHODS: tuple[AttributionMethod, ...] = get_args(AttributionMethod)
 
 _SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)  # of units, by which faithfulness is told (DeYoung et al. 2020)
-_GROUP = 8  # rows that begin at the same token
+_GROUP = 16  # rows that begin at the same token
 _COMPLETE = 0.01  # of the score that integrated gradients must add up to
 _MOST_STEPS = 512
 _ABLATIONS = 4  # of the surrogate, for each unit
