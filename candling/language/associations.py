@@ -138,33 +138,45 @@ def _presence(restarts: Sequence[set[str]], items: Sequence[str]) -> NDArray[np.
     )
 
 
+def _prior(mine: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> Array:
+    """The share of all restarts that hold each item, never 0 or 1."""
+    pooled = np.concatenate([mine, theirs])
+    return np.asarray((pooled.sum(0) + 0.5) / (len(pooled) + 1))
+
+
 def _figures(mine: NDArray[np.bool_], theirs: NDArray[np.bool_], settings: MapSettings) -> dict[str, Array]:
     """Lift, log-odds and z of each item, smoothed by what all restarts hold."""
     counts = (mine.sum(0).astype(float), theirs.sum(0).astype(float))
-    lift, odds, spread = _smoothed(*counts, len(mine), len(theirs), settings.prior)
+    prior = settings.prior * _prior(mine, theirs)
+    lift, odds, spread = _smoothed(*counts, len(mine), len(theirs), prior, settings.prior)
     return {"lift": lift, "log_odds": odds, "z": odds / spread}
 
 
-def _smoothed(mine: Array, theirs: Array, own: int, others: int, prior: float) -> tuple[Array, Array, Array]:
-    """Lift, log-odds ratio and its standard deviation, of counts (..., I) among so many restarts."""
-    pooled = (mine + theirs + 0.5) / (own + others + 1)
-    first, second = mine + prior * pooled, theirs + prior * pooled
-    rest_first, rest_second = own + prior - first, others + prior - second
+def _smoothed(
+    mine: Array, theirs: Array, own: int, others: int, prior: Array, weight: float
+) -> tuple[Array, Array, Array]:
+    """Lift, log-odds ratio and its standard deviation, of counts (..., I) among so many restarts.
+
+    `prior` (I,) is how many of the `weight` restarts that it is worth hold each item.
+    """
+    first, second = mine + prior, theirs + prior
+    rest_first, rest_second = own + weight - first, others + weight - second
     odds = np.log(first / rest_first) - np.log(second / rest_second)
     spread = np.sqrt(1 / first + 1 / rest_first + 1 / second + 1 / rest_second)
-    return (first / (own + prior)) / (second / (others + prior)), odds, spread
+    return (first / (own + weight)) / (second / (others + weight)), odds, spread
 
 
 def _bootstrapped(
     mine: NDArray[np.bool_], theirs: NDArray[np.bool_], settings: MapSettings, generator: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Interval of the lift, over restarts of either side."""
+    """Interval of the lift, over restarts of either side; the prior stays as it is."""
     draws = [
         generator.multinomial(len(side), np.full(len(side), 1 / len(side)), settings.resamples)
         @ side.astype(float)
         for side in (mine, theirs)
     ]
-    lift, _, _ = _smoothed(draws[0], draws[1], len(mine), len(theirs), settings.prior)
+    prior = settings.prior * _prior(mine, theirs)
+    lift, _, _ = _smoothed(draws[0], draws[1], len(mine), len(theirs), prior, settings.prior)
     tail = 100 * (1 - settings.confidence) / 2
     low, high = np.percentile(lift, [tail, 100 - tail], axis=0)
     return low, high
@@ -175,15 +187,15 @@ def _permuted(
 ) -> Array:
     """One-sided p-values of the log-odds under permuted labels, never 0."""
     pooled = np.concatenate([mine, theirs]).astype(float)
-    total = pooled.sum(0)
-    _, seen, _ = _smoothed(
-        mine.sum(0).astype(float), theirs.sum(0).astype(float), len(mine), len(theirs), settings.prior
-    )
+    total, prior = pooled.sum(0), settings.prior * _prior(mine, theirs)
+
+    def odds(counts: Array) -> Array:
+        return _smoothed(counts, total - counts, len(mine), len(theirs), prior, settings.prior)[1]
+
     labels = np.zeros((settings.permutations, len(pooled)))
     labels[:, : len(mine)] = 1
     drawn = generator.permuted(labels, axis=1) @ pooled
-    _, odds, _ = _smoothed(drawn, total - drawn, len(mine), len(theirs), settings.prior)
-    as_much = (odds >= seen - 1e-12).sum(0)
+    as_much = (odds(drawn) >= odds(mine.sum(0).astype(float)) - 1e-12).sum(0)
     return np.asarray((as_much + 1) / (settings.permutations + 1))
 
 

@@ -1,0 +1,290 @@
+"""Association maps of a concept: searched, held against controls, replicated, and confirmed in templates.
+
+What prompts share may be what the search likes rather than what the model thinks. So prompts for the concept
+stand beside prompts for controls, words that are about as likely without any prompt; what is flagged must be
+found in a second block of restarts; and each is then put into templates that have nothing to do with the
+search, where it must raise the target more than words of other prompts do.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from candling.errors import ParamsError
+from candling.language.associations import MapSettings, association_table, items_of
+from candling.language.loading import LanguageModel, open_language_model
+from candling.language.prompts import Prompts, search_prompts
+from candling.language.scoring import log_probabilities
+from candling.language.search import Discrete
+from candling.language.targets import target_of
+from candling.statistics import mean
+
+__all__ = ["TEMPLATES", "AssociationMap", "associations", "matched_controls"]
+
+TEMPLATES = (
+    "{}", "The {}", "A {} and a", "There was a {}", "Once there was a {}", "I saw the {} and the",
+    "This is the {} of a", "We talked about the {} and the", "It was {} for the", "He said {} to the",
+    "She said {} to the", "They were {} with the",
+)  # fmt: skip
+"""What items are put into; none says anything of anyone."""
+
+Status = Literal["ok", "inconclusive"]
+_FEWEST = 10  # restarts that succeeded, below which a map is inconclusive
+_REACHED = 0.25  # share of restarts that must succeed
+_PLACEBOS = 12  # words of other prompts, beside each of which an item is put
+_LEAST_LETTERS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class AssociationMap:
+    """What a model takes for a reason to say a concept.
+
+    concept: its texts. status: ``inconclusive`` where too few restarts reached it, or its controls: then no
+    absence of an association means anything. table: as `association_table` has it, with effect, effect_low
+    and effect_high, the change of the concept's log-probability in templates beyond that of other words, in
+    nats, and confirmed, for items that are flagged. prompts, others: what was searched, of the concept and of
+    all controls, in two blocks. paired: the same table against another concept, searched from the same
+    starts; None where none was given.
+    """
+
+    concept: tuple[str, ...]
+    controls: tuple[str, ...]
+    status: Status
+    why: str
+    table: pd.DataFrame
+    prompts: tuple[Prompts, Prompts]
+    others: tuple[tuple[Prompts, ...], tuple[Prompts, ...]]
+    against: tuple[str, ...] = ()
+    paired: pd.DataFrame | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def confirmed(self) -> list[str]:
+        """Items that are flagged, and confirmed in templates."""
+        return [] if self.table.empty else [str(item) for item in self.table.item[self.table.confirmed]]
+
+    def __repr__(self) -> str:
+        done = [int(one.success.sum()) for one in self.prompts]
+        head = f"{', '.join(map(repr, self.concept))}: {self.status}, {self.why}"
+        body = "nothing is flagged"
+        if not self.table.empty and self.table.flagged.any():
+            columns = ["item", "count", "lift", "low", "high", "q", "effect", "confirmed"]
+            body = self.table[self.table.flagged][columns].to_string(
+                index=False, float_format=lambda value: f"{value:.3g}"
+            )
+        return "\n".join([head, f"restarts that reached it: {done[0]} and {done[1]}", body, *self.notes])
+
+    def _repr_html_(self) -> str:
+        shown = self.table[self.table.flagged] if not self.table.empty else self.table
+        sizes = np.log(shown.lift.to_numpy(dtype=np.float64))
+        sizes = 80 + 140 * sizes / sizes.max(initial=1e-9)
+        words = "".join(
+            f'<span title="lift {row.lift:.1f}" style="font-size:{size:.0f}%;margin:0 6px;'
+            f'opacity:{1 if row.confirmed else 0.5}">{html.escape(str(row.item))}</span>'
+            for row, size in zip(shown.itertuples(), sizes.tolist(), strict=True)
+        )
+        return f"<p>{html.escape(', '.join(self.concept))}: {html.escape(self.why)}</p><p>{words}</p>"
+
+
+def associations(
+    model: LanguageModel | str,
+    concept: str | Sequence[str],
+    *,
+    against: str | Sequence[str] | None = None,
+    controls: Sequence[str] | int = 6,
+    length: int = 6,
+    restarts: int = 24,
+    discrete: Discrete | None = None,
+    settings: MapSettings | None = None,
+    templates: Sequence[str] = TEMPLATES,
+    block: Sequence[str] = (),
+    progress: Callable[[str], None] | None = None,
+) -> AssociationMap:
+    """Which words and pieces prompts share that make a model say a concept.
+
+    Parameters
+    ----------
+    model
+        A model, a folder in the format of transformers, or a repository of the hub.
+    concept
+        A text, or several of which any will do.
+    against
+        Another concept, searched from the same starts, that the first is compared with.
+    controls
+        Texts, or how many words are chosen that are about as likely without a prompt (`matched_controls`).
+    length, restarts, discrete, block
+        As in `search_prompts`; so many restarts in each of two blocks, and in all for the controls twice as
+        many.
+    settings
+        How shares of restarts are compared.
+    templates
+        Texts with ``{}`` that flagged items are put into.
+    progress
+        Told of what is searched next.
+
+    Raises
+    ------
+    ParamsError
+        If a text tokenizes to nothing, there are no controls, or a number is below its least.
+    ModelError
+        If the model cannot be read or returns NaN.
+    """
+    opened = open_language_model(model)
+    wanted = (concept,) if isinstance(concept, str) else tuple(concept)
+    rival = () if against is None else (against,) if isinstance(against, str) else tuple(against)
+    settings = settings or MapSettings()
+    if isinstance(controls, int):
+        chosen = matched_controls(opened, wanted, controls, avoid=[*rival, *block])
+    else:
+        chosen = tuple(controls)
+    if not chosen:
+        raise ParamsError("there are no controls; name some words of the same kind")
+    if not templates or not all("{}" in one for one in templates):
+        raise ParamsError("a template is a text with {} in it, and there must be one at least")
+    each = max(2, -(-2 * restarts // len(chosen)))
+
+    def search(what: Sequence[str], count: int, first: int) -> Prompts:
+        if progress is not None:
+            progress(", ".join(what))
+        return search_prompts(
+            opened, what, length=length, restarts=count, first=first, discrete=discrete,
+            block=[*block, *wanted, *rival],
+        )  # fmt: skip
+
+    own = (search(wanted, restarts, 0), search(wanted, restarts, restarts))
+    others = (
+        tuple(search([one], each, 0) for one in chosen),
+        tuple(search([one], each, restarts) for one in chosen),
+    )
+    status, why = _told(own, others)
+    held = tuple(_items(one) for one in own)
+    beside = tuple([item for one in block_ for item in _items(one)] for block_ in others)
+    empty = pd.DataFrame(columns=["item", "flagged", "confirmed"])
+    table, paired = empty, None
+    if held[0] and beside[0]:
+        table = association_table(held[0], beside[0], second=(held[1], beside[1]), settings=settings)
+        table = _confirmed(opened, wanted, table, beside[0], templates)
+    if rival:
+        facing = (search(rival, restarts, 0), search(rival, restarts, restarts))
+        reached = tuple(_items(one) for one in facing)
+        if held[0] and reached[0]:
+            paired = association_table(held[0], reached[0], second=(held[1], reached[1]), settings=settings)
+            paired = _confirmed(opened, wanted, paired, reached[0], templates, rival=rival)
+    notes = [str(target) for target in own[0].targets]
+    return AssociationMap(wanted, chosen, status, why, table, own, others, rival, paired, tuple(notes))
+
+
+def matched_controls(
+    model: LanguageModel, concept: Sequence[str], count: int, *, avoid: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Words of the vocabulary that are about as likely without a prompt as the concept is.
+
+    Parameters
+    ----------
+    concept
+        Its texts; of several the likeliest counts.
+    avoid
+        Texts that no control may hold or be held by.
+    """
+    never = [text.strip().casefold() for text in (*concept, *avoid) if text.strip()]
+    tokens = sorted(set(model.tokenizer.get_vocab().values()) - model.special)
+    names = model.pieces(tokens)
+    # Where a tokenizer marks what begins a word, all else is a part of one.
+    marked = any(name.startswith("▁") and len(name) > 1 for name in names)
+    words: dict[str, None] = {}
+    for token, name in zip(tokens, names, strict=True):
+        text = model.decode([token])
+        word = text.strip()
+        plain = word.isalpha() and len(word) >= _LEAST_LETTERS and (name.startswith("▁") or not marked)
+        if plain and not any(one in word.casefold() or word.casefold() in one for one in never):
+            words[text if text.startswith(" ") else word] = None
+    texts = list(words)
+    if not texts:
+        return ()
+    prior = log_probabilities(
+        model, [[]] * len(texts), [model.encode(text) for text in texts], start=model.begin
+    )
+    own = max(
+        float(log_probabilities(model, [[]], target_of(model, text).tokens, start=model.begin))
+        for text in concept
+    )
+    order = (prior - own).abs().argsort(stable=True).tolist()
+    return tuple(texts[i] for i in order[:count])
+
+
+def _items(found: Prompts) -> list[set[str]]:
+    """The items of each restart that counts."""
+    rows = found.table[found.success]
+    return [items_of(text, pieces) for text, pieces in zip(rows.text, rows.pieces, strict=True)]
+
+
+def _told(own: Sequence[Prompts], others: Sequence[Sequence[Prompts]]) -> tuple[Status, str]:
+    """Whether enough was reached to say anything, and in a sentence how much was."""
+    done, tried = sum(int(one.success.sum()) for one in own), sum(len(one) for one in own)
+    beside = [one for block in others for one in block]
+    reached, asked = sum(int(one.success.sum()) for one in beside), sum(len(one) for one in beside)
+    said = f"{done} of {tried} restarts reached it, {reached} of {asked} their controls"
+    for count, of in ((done, tried), (reached, asked)):
+        if count < _FEWEST or count < _REACHED * of:
+            return "inconclusive", f"{said}, too few to tell"
+    return "ok", said
+
+
+def _confirmed(
+    model: LanguageModel,
+    concept: Sequence[str],
+    table: pd.DataFrame,
+    others: Sequence[set[str]],
+    templates: Sequence[str],
+    rival: Sequence[str] = (),
+) -> pd.DataFrame:
+    """The table with what flagged items do in templates, beyond words that prompts of others hold.
+
+    With a rival it is the concept's log-probability less the rival's.
+    """
+    table = table.copy()
+    for name in ("effect", "effect_low", "effect_high"):
+        table[name] = np.nan
+    table["confirmed"] = False
+    words = pd.Series([word for one in others for word in sorted(one) if not word.startswith("piece:")])
+    flagged = set(table.item[table.flagged])
+    placebos = [str(word) for word in words.value_counts().index if word not in flagged][:_PLACEBOS]
+    if not placebos:
+        return table
+    beside = _raised(model, concept, placebos, templates, rival)
+    for row in table.index[table.flagged]:
+        text = str(table.item[row]).removeprefix("piece:").replace("▁", " ")
+        gain = _raised(model, concept, [text], templates, rival)[0] - beside.mean(0)
+        found = mean(gain)
+        table.loc[row, ["effect", "effect_low", "effect_high"]] = found.value, found.low, found.high
+        table.loc[row, "confirmed"] = bool(found.low > 0)
+    return table
+
+
+def _raised(
+    model: LanguageModel,
+    concept: Sequence[str],
+    items: Sequence[str],
+    templates: Sequence[str],
+    rival: Sequence[str],
+) -> NDArray[np.float64]:
+    """Log-probability (I, T) of the concept after each template with each item in it."""
+    prompts = [model.encode(one.format(item)) for item in items for one in templates]
+
+    def score(texts: Sequence[str]) -> torch.Tensor:
+        parts = [
+            log_probabilities(model, prompts, target_of(model, text).tokens, start=model.begin).double()
+            for text in texts
+        ]
+        return torch.stack(parts).logsumexp(0)
+
+    found = score(concept) - (score(rival) if rival else 0.0)
+    return found.view(len(items), len(templates)).numpy()
