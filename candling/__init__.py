@@ -3,8 +3,9 @@
 `prototypes` and `visualize` make the pictures that excite a class, a channel or a neuron the most, `layers`
 lists what there is to name, `isolate` shows which parts of a picture a prediction uses, `trick` changes a
 picture so little that nobody sees it and so that a model does, `entanglement` tells which classes a model
-keeps close together, `attribute` which parts of a prompt made a language model say something. They need the
-extra ``engine``; `import candling` alone needs and loads nothing.
+keeps close together. Of language models `associations` tells which words make one say a concept, `attribute`
+which parts of a prompt made it say something. They need the extra ``engine``; `import candling` alone needs
+and loads nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from candling.language.attribution import Attribution, attribute
+    from candling.language.mapping import AssociationMap, associations
     from candling.vision.entanglements import Entanglements, entanglement
     from candling.vision.isolations import Isolations, isolate
     from candling.vision.results import Visualizations
@@ -21,11 +23,13 @@ if TYPE_CHECKING:
     from candling.vision.visualization import layers, prototypes, visualize
 
 __all__ = [
+    "AssociationMap",
     "Attribution",
     "Entanglements",
     "Isolations",
     "Tricked",
     "Visualizations",
+    "associations",
     "attribute",
     "entanglement",
     "isolate",
@@ -36,11 +40,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AssociationMap": "candling.language.mapping",
     "Attribution": "candling.language.attribution",
     "Entanglements": "candling.vision.entanglements",
     "Isolations": "candling.vision.isolations",
     "Tricked": "candling.vision.tricking",
     "Visualizations": "candling.vision.results",
+    "associations": "candling.language.mapping",
     "attribute": "candling.language.attribution",
     "entanglement": "candling.vision.entanglements",
     "isolate": "candling.vision.isolations",

@@ -21,11 +21,13 @@ def python(program: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_public_names() -> None:
     assert candling.__all__ == [
+        "AssociationMap",
         "Attribution",
         "Entanglements",
         "Isolations",
         "Tricked",
         "Visualizations",
+        "associations",
         "attribute",
         "entanglement",
         "isolate",

@@ -23,6 +23,7 @@ __all__ = ["guard", "main", "run"]
 
 # Each is the module of its name in this package; it is imported only when it is called.
 COMMANDS = (
+    "associate",
     "attribute",
     "audit",
     "gate",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -27,7 +28,7 @@ from candling.language.search import Discrete
 from candling.language.targets import target_of
 from candling.statistics import mean
 
-__all__ = ["TEMPLATES", "AssociationMap", "associations", "matched_controls"]
+__all__ = ["TEMPLATES", "AssociationMap", "associations", "check_folder", "matched_controls"]
 
 TEMPLATES = (
     "{}", "The {}", "A {} and a", "There was a {}", "Once there was a {}", "I saw the {} and the",
@@ -41,6 +42,7 @@ _FEWEST = 10  # restarts that succeeded, below which a map is inconclusive
 _REACHED = 0.25  # share of restarts that must succeed
 _PLACEBOS = 12  # words of other prompts, beside each of which an item is put
 _LEAST_LETTERS = 3
+_FILES = ("associations.parquet", "prompts.parquet")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,34 @@ class AssociationMap:
     def confirmed(self) -> list[str]:
         """Items that are flagged, and confirmed in templates."""
         return [] if self.table.empty else [str(item) for item in self.table.item[self.table.confirmed]]
+
+    def save(self, folder: Path | str) -> None:
+        """Write `associations.parquet` (the table, and ``paired`` rows with it) and `prompts.parquet`.
+
+        Raises
+        ------
+        ParamsError
+            If the folder is a file, or holds other things.
+        """
+        place = check_folder(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        parts = [self.table.assign(beside="controls")]
+        if self.paired is not None:
+            parts.append(self.paired.assign(beside=" | ".join(self.against)))
+        found = [
+            prompts.table.assign(concept=" | ".join(of), block=block)
+            for block, own in enumerate(self.prompts)
+            for of, prompts in (
+                (self.concept, own),
+                *(((name,), one) for name, one in zip(self.controls, self.others[block], strict=True)),
+            )
+        ]
+        for name, rows in ((_FILES[0], parts), (_FILES[1], found)):
+            draft = place / f".{name}.part"
+            pd.concat([one for one in rows if len(one)] or rows[:1], ignore_index=True).to_parquet(
+                draft, index=False
+            )
+            draft.replace(place / name)
 
     def __repr__(self) -> str:
         done = [int(one.success.sum()) for one in self.prompts]
@@ -180,6 +210,23 @@ def associations(
             paired = _confirmed(opened, wanted, paired, reached[0], templates, rival=rival)
     notes = [str(target) for target in own[0].targets]
     return AssociationMap(wanted, chosen, status, why, table, own, others, rival, paired, tuple(notes))
+
+
+def check_folder(folder: Path | str) -> Path:
+    """The folder of a map, where one could be written, before it takes long to make one.
+
+    Raises
+    ------
+    ParamsError
+        If it is a file, or holds other things than an earlier map.
+    """
+    place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise ParamsError(f"{place}: a file is in the way of the folder of the map")
+    others = sorted({file.name for file in place.iterdir()} - set(_FILES)) if place.is_dir() else []
+    if others:
+        raise ParamsError(f"{place}: holds {others[0]!r}, no part of an earlier map; name another folder")
+    return place
 
 
 def matched_controls(
