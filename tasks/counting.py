@@ -197,6 +197,8 @@ def isolation(sight: Sight) -> Count:
         forward += round(few * (1 + isolate_features.DRAWS + again * (1 + each)))
         maps += few * again
         calls += again
+    if settings.precision != "float32":
+        forward += len(sample) + few * (calls - 1)
     slopes, tried = _pixels_seen(sight, settings)
     forward += maps * (slopes + tried) + calls * _FOLDING
     if sample.masks is not None and sample.clean is not None and donors:
@@ -243,7 +245,7 @@ def suspicions(sight: Sight) -> Count:
     sample = len(_sample(sight, settings.images))
     masks = sight.splits["eval"].masks is not None
     forward = most_evaluations(sample, len(sight.audited)) + evaluations(sample, masks=masks)
-    forward += most_outside(sample)
+    forward += most_outside(sample, _PLACES * len(sight.audited))
     return Count(forward, written=1 + _PLACES * len(sight.audited))
 
 

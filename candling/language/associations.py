@@ -21,7 +21,9 @@ from scipy.stats import false_discovery_control
 
 from candling.errors import ParamsError
 
-__all__ = ["MapSettings", "association_table", "items_of", "words_in"]
+__all__ = ["PIECE", "MapSettings", "association_table", "items_of", "words_in"]
+
+PIECE = "piece:"  # before an item that is no whole word
 
 Array = NDArray[np.float64]
 
@@ -32,9 +34,9 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 class MapSettings:
     """How shares of restarts are compared.
 
-    prior: restarts that the prior is worth. least: restarts of the concept that must hold an item for it to
-    be tested. discoveries: share of the flagged that may be false. permutations, resamples: of labels and of
-    restarts, drawn by seed. confidence: of intervals.
+    prior: restarts that the prior is worth. least: restarts, of the concept and of controls together, that
+    must hold an item for it to be tested. discoveries: share of the flagged that may be false. permutations,
+    resamples: of labels and of restarts, drawn by seed. confidence: of intervals.
     """
 
     prior: float = 2.0
@@ -64,8 +66,8 @@ def words_in(text: str) -> set[str]:
 def items_of(text: str, pieces: Iterable[str]) -> set[str]:
     """What a prompt holds: its words, and its pieces that are no words by themselves, as ``piece:▁lit``."""
     words = words_in(text)
-    parts = {f"piece:{piece}" for piece in pieces if piece.strip("▁").casefold() not in words}
-    return words | {part for part in parts if part.strip("▁") != "piece:"}
+    parts = {PIECE + piece for piece in pieces if piece.strip("▁").casefold() not in words}
+    return words | {part for part in parts if part.strip("▁") != PIECE}
 
 
 def association_table(
@@ -87,11 +89,11 @@ def association_table(
     Returns
     -------
     DataFrame
-        A row for each item that enough restarts hold, the strongest first: item; count and share of the
-        concept's restarts, share_controls; lift, the ratio of the shares, smoothed by the prior, with low and
-        high; log_odds and z, above 0 for what the concept holds more often; p of permuted labels, one-sided,
-        and q, its false-discovery rate; replicated (whether log-odds lie above 0 with p below 0.05 in the
-        second block; None without one); flagged.
+        A row for each item that enough restarts of either hold, the strongest first: item; count and share
+        of the concept's restarts, share_controls; lift, the ratio of the shares, smoothed by the prior, with
+        low and high; log_odds and z, above 0 for what the concept holds more often; p of permuted labels,
+        one-sided, and q, its false-discovery rate; replicated (whether log-odds lie above 0 with p below
+        0.05 in the second block; None without one); flagged.
 
     Raises
     ------
@@ -101,7 +103,8 @@ def association_table(
     settings = settings or MapSettings()
     if not concept or not controls:
         raise ParamsError("no restart succeeded for the concept or for its controls; there is nothing to map")
-    held = pd.Series([item for one in concept for item in sorted(one)]).value_counts()
+    # Of both sides together: chosen by the concept's own count, p-values would be too small.
+    held = pd.Series([item for one in (*concept, *controls) for item in sorted(one)]).value_counts()
     items = sorted(str(item) for item, count in held.items() if count >= settings.least)
     generator = np.random.default_rng(settings.seed)
     mine, theirs = _presence(concept, items), _presence(controls, items)

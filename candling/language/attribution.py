@@ -197,6 +197,7 @@ def attribute(
         A model, a folder in the format of transformers, or a repository of the hub.
     prompt, target, foil
         Texts. The target follows the prompt as it is written, so that a space between them is to be written.
+        Before the prompt stands what the tokenizer puts there, such as BOS.
     unit
         token, word or sentence.
     method

@@ -91,9 +91,21 @@ class LanguageModel:
         return str(self.tokenizer.decode(plain, clean_up_tokenization_spaces=False))
 
     def pieces(self, tokens: Any) -> list[str]:
-        """What each token is called, ``▁`` for a space before it."""
-        names = self.tokenizer.convert_ids_to_tokens([int(one) for one in tokens])
-        return [str(name).replace("Ġ", "▁").replace("Ċ", "⏎") for name in names]
+        """What each token is called, ``▁`` for a space before it.
+
+        Names of tokenizers of bytes are spelled in letters that stand for bytes; they are read as text where
+        a token is one.
+        """
+        plain = [int(one) for one in tokens]
+        names = [str(name) for name in self.tokenizer.convert_ids_to_tokens(plain)]
+        if not self._of_bytes:
+            return names
+        texts = [self.decode([one]).replace(" ", "▁").replace("\n", "⏎") for one in plain]
+        return [name if "�" in text or not text else text for name, text in zip(names, texts, strict=True)]
+
+    @cached_property
+    def _of_bytes(self) -> bool:
+        return any(name.startswith("Ġ") for name in self.tokenizer.get_vocab())
 
 
 def open_language_model(source: str | Path | LanguageModel) -> LanguageModel:

@@ -20,13 +20,13 @@ import torch
 from numpy.typing import NDArray
 
 from candling.errors import ParamsError
-from candling.language.associations import MapSettings, association_table, items_of
+from candling.language.associations import PIECE, MapSettings, association_table, items_of
 from candling.language.loading import LanguageModel, open_language_model
 from candling.language.prompts import Prompts, search_prompts
 from candling.language.scoring import log_probabilities
 from candling.language.search import Discrete
 from candling.language.targets import target_of
-from candling.statistics import mean
+from candling.statistics import Estimate
 
 __all__ = ["TEMPLATES", "AssociationMap", "associations", "check_folder", "matched_controls"]
 
@@ -40,7 +40,9 @@ TEMPLATES = (
 Status = Literal["ok", "inconclusive"]
 _FEWEST = 10  # restarts that succeeded, below which a map is inconclusive
 _REACHED = 0.25  # share of restarts that must succeed
-_PLACEBOS = 12  # words of other prompts, beside each of which an item is put
+_PLACEBOS = 40  # words of other prompts, beside each of which an item is put
+_FEWEST_PLACEBOS = 8
+_RESAMPLES = 4000
 _LEAST_LETTERS = 3
 _FILES = ("associations.parquet", "prompts.parquet")
 
@@ -52,9 +54,9 @@ class AssociationMap:
     concept: its texts. status: ``inconclusive`` where too few restarts reached it, or its controls: then no
     absence of an association means anything. table: as `association_table` has it, with effect, effect_low
     and effect_high, the change of the concept's log-probability in templates beyond that of other words, in
-    nats, and confirmed, for items that are flagged. prompts, others: what was searched, of the concept and of
-    all controls, in two blocks. paired: the same table against another concept, searched from the same
-    starts; None where none was given.
+    nats, and confirmed, for words that are flagged (pieces of words cannot be put into a text). prompts,
+    others: what was searched, of the concept and of all controls, in two blocks. paired: the same table
+    against another concept, searched from the same starts; None where none was given.
     """
 
     concept: tuple[str, ...]
@@ -180,19 +182,21 @@ def associations(
     if not templates or not all("{}" in one for one in templates):
         raise ParamsError("a template is a text with {} in it, and there must be one at least")
     each = max(2, -(-2 * restarts // len(chosen)))
+    # Numbers seed restarts: controls have their own, the rival has those of the concept.
+    block_of = max(restarts, each * len(chosen) + restarts)
 
     def search(what: Sequence[str], count: int, first: int) -> Prompts:
         if progress is not None:
             progress(", ".join(what))
         return search_prompts(
             opened, what, length=length, restarts=count, first=first, discrete=discrete,
-            block=[*block, *wanted, *rival],
+            block=[*block, *wanted, *rival, *chosen],
         )  # fmt: skip
 
-    own = (search(wanted, restarts, 0), search(wanted, restarts, restarts))
+    own = (search(wanted, restarts, 0), search(wanted, restarts, block_of))
     others = (
-        tuple(search([one], each, 0) for one in chosen),
-        tuple(search([one], each, restarts) for one in chosen),
+        tuple(search([one], each, restarts + each * i) for i, one in enumerate(chosen)),
+        tuple(search([one], each, block_of + restarts + each * i) for i, one in enumerate(chosen)),
     )
     status, why = _told(own, others)
     held = tuple(_items(one) for one in own)
@@ -203,7 +207,7 @@ def associations(
         table = association_table(held[0], beside[0], second=(held[1], beside[1]), settings=settings)
         table = _confirmed(opened, wanted, table, beside[0], templates)
     if rival:
-        facing = (search(rival, restarts, 0), search(rival, restarts, restarts))
+        facing = (search(rival, restarts, 0), search(rival, restarts, block_of))
         reached = tuple(_items(one) for one in facing)
         if held[0] and reached[0]:
             paired = association_table(held[0], reached[0], second=(held[1], reached[1]), settings=settings)
@@ -301,19 +305,34 @@ def _confirmed(
     for name in ("effect", "effect_low", "effect_high"):
         table[name] = np.nan
     table["confirmed"] = False
-    words = pd.Series([word for one in others for word in sorted(one) if not word.startswith("piece:")])
+    # Words, not pieces: a piece that is put into a text is not that piece any more.
+    words = pd.Series([word for one in others for word in sorted(one) if not word.startswith(PIECE)])
     flagged = set(table.item[table.flagged])
     placebos = [str(word) for word in words.value_counts().index if word not in flagged][:_PLACEBOS]
-    if not placebos:
+    if len(placebos) < _FEWEST_PLACEBOS:
         return table
     beside = _raised(model, concept, placebos, templates, rival)
     for row in table.index[table.flagged]:
-        text = str(table.item[row]).removeprefix("piece:").replace("▁", " ")
-        gain = _raised(model, concept, [text], templates, rival)[0] - beside.mean(0)
-        found = mean(gain)
+        if str(table.item[row]).startswith(PIECE):
+            continue
+        gain = _raised(model, concept, [str(table.item[row])], templates, rival)[0]
+        found = _beyond(gain, beside)
         table.loc[row, ["effect", "effect_low", "effect_high"]] = found.value, found.low, found.high
         table.loc[row, "confirmed"] = bool(found.low > 0)
     return table
+
+
+def _beyond(gain: NDArray[np.float64], beside: NDArray[np.float64]) -> Estimate:
+    """What an item raises (T,) beyond placebo words (P, T), over templates and over words.
+
+    Words differ more than templates do, so that the interval is that of the difference to one more word.
+    """
+    generator = np.random.default_rng(0)
+    templates = generator.integers(0, len(gain), (_RESAMPLES, len(gain)))
+    word = generator.integers(0, len(beside), _RESAMPLES)
+    drawn = gain[templates].mean(1) - beside[word[:, None], templates].mean(1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Estimate(float(gain.mean() - beside.mean()), float(low), float(high), len(beside))
 
 
 def _raised(
@@ -324,13 +343,10 @@ def _raised(
     rival: Sequence[str],
 ) -> NDArray[np.float64]:
     """Log-probability (I, T) of the concept after each template with each item in it."""
-    prompts = [model.encode(one.format(item)) for item in items for one in templates]
+    prompts = [model.encode(one.replace("{}", item)) for item in items for one in templates]
 
     def score(texts: Sequence[str]) -> torch.Tensor:
-        parts = [
-            log_probabilities(model, prompts, target_of(model, text).tokens, start=model.begin).double()
-            for text in texts
-        ]
+        parts = [log_probabilities(model, prompts, target_of(model, text).tokens).double() for text in texts]
         return torch.stack(parts).logsumexp(0)
 
     found = score(concept) - (score(rival) if rival else 0.0)

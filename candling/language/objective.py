@@ -53,8 +53,9 @@ class Objective:
     """Log-probability of a target, or of any of several, after `before` and a prompt.
 
     targets: of several the probabilities are added, so that the score is that one of them is said first. None
-    may begin with another, or it would count twice. before: tokens in front of every prompt. fluency: weight
-    of the prompt's own mean log-probability under the model. meter: counts what it costs.
+    may begin with another, or it would count twice. before: tokens in front of every prompt, those that the
+    tokenizer puts there if none are given. fluency: weight of the prompt's own mean log-probability under the
+    model. meter: counts what it costs.
     """
 
     model: LanguageModel
@@ -66,12 +67,7 @@ class Objective:
     def __post_init__(self) -> None:
         if not self.targets:
             raise ParamsError("there is no target; name one at least")
-        if not self.before:
-            self.before = self.model.begin
-        if not self.before:
-            raise ParamsError(
-                "the tokenizer has neither BOS nor EOS; give tokens that come before the prompt"
-            )
+        self.before = self.before or self.model.start
         unlike = {target.tokens: target for target in self.targets}
         self._outputs = [one for one in unlike if not any(_begins(one, other) for other in unlike)]
 
@@ -82,18 +78,19 @@ class Objective:
 
     def rows(self, prompts: Tensor) -> Rows:
         """Prompts (B, L), seen once so that swaps in them are cheap."""
-        head = torch.tensor(self.before, device=prompts.device).expand(len(prompts), -1)
+        head = torch.tensor(self.before, dtype=torch.long, device=prompts.device).expand(len(prompts), -1)
         with torch.inference_mode():
             out = self.model.network(
                 input_ids=torch.cat([head, prompts], 1), use_cache=True, logits_to_keep=1
             )
         self.meter.forward += prompts.shape[0] * (len(self.before) + prompts.shape[1])
-        return Rows(prompts, layers_of(out.past_key_values))
+        return Rows(prompts, layers_of(getattr(out, "past_key_values", None)))
 
     def tokens_of(self, length: int, place: int | None = None) -> int:
         """Tokens that go forward for a prompt of a length, or for a swap in one place of it."""
         if place is None or self.fluency:
-            own = (len(self.before) + length - 1) if self.fluency else 0
+            head = len(self.before or self.model.begin)
+            own = (head + length - 1) if self.fluency else 0
             return own + self.tokens_of_slopes(length)
         return sum(length - place + len(output) - 1 for output in self._outputs)
 
@@ -103,7 +100,7 @@ class Objective:
 
     def scores(self, prompts: Tensor) -> Tensor:
         """Scores (N,) of prompts (N, L)."""
-        head = torch.tensor(self.before, device=prompts.device).expand(len(prompts), -1)
+        head = torch.tensor(self.before, dtype=torch.long, device=prompts.device).expand(len(prompts), -1)
         return self._scored(torch.cat([head, prompts], 1), None, None)
 
     def swaps(self, rows: Rows, row: Tensor, place: int, tokens: Tensor) -> Tensor:
@@ -132,7 +129,7 @@ class Objective:
     ) -> Tensor:
         ids = whole[part, :-1]
         given: dict[str, Any] = {"use_cache": False}
-        if rows is not None and row is not None and rows.layers is not None:
+        if rows is not None and row is not None and rows.layers is not None and length:
             given = {"past_key_values": cache_of(rows.layers, row[part], length)}
         with torch.inference_mode():
             out = self.model.network(input_ids=ids, logits_to_keep=count, **given)
@@ -143,6 +140,10 @@ class Objective:
     def _fluency(self, ids: Tensor) -> Tensor:
         """Mean log-probability (N,) of the prompts in rows that hold what comes before them too."""
         count = ids.shape[1] - len(self.before)
+        if not self.before:
+            head = torch.tensor(self.model.begin, dtype=ids.dtype, device=ids.device)
+            ids = torch.cat([head.expand(len(ids), -1), ids], 1)
+            count = min(count, ids.shape[1] - 1)
 
         def run(part: slice) -> Tensor:
             with torch.inference_mode():
@@ -171,7 +172,7 @@ class Objective:
         """Scores (B,) and their slopes (B, L, D) by embeddings of prompts (B, L, D), soft ones too."""
         embed = self.model.network.get_input_embeddings()
         with torch.no_grad():
-            head = embed(torch.tensor([list(self.before)], device=embedded.device))
+            head = embed(torch.tensor([list(self.before)], dtype=torch.long, device=embedded.device))
         leaf = embedded.detach().clone().requires_grad_()
         with torch.enable_grad():
             parts = []

@@ -19,7 +19,7 @@ from candling.errors import ParamsError
 from candling.language.continuous import Continuous, relax
 from candling.language.loading import LanguageModel, open_language_model
 from candling.language.objective import Objective
-from candling.language.scoring import says
+from candling.language.scoring import log_probabilities, says
 from candling.language.search import Discrete, climb, random_prompts
 from candling.language.targets import Target, target_of
 
@@ -133,7 +133,8 @@ def search_prompts(
     for name, value in (("length", length), ("restarts", restarts)):
         if value < 1:
             raise ParamsError(f"{name} must be at least 1, not {value}")
-    context = (*opened.begin, *opened.encode(before)) if before else opened.begin
+    inside = opened.encode(before)
+    context = (*opened.start, *inside)
     objective = Objective(opened, wanted, context, fluency)
     room = len(context) + length + max(len(one) for one in objective.outputs)
     if opened.longest is not None and room > opened.longest:
@@ -147,10 +148,14 @@ def search_prompts(
         raise ParamsError("fewer than two tokens are allowed in a prompt; block less")
     seeds = list(range(first, first + restarts))
 
+    def survives(tokens: list[int]) -> bool:
+        """Whether the text, after what comes before it, has these tokens again."""
+        return opened.encode(before + opened.decode(tokens)) == [*inside, *tokens]
+
     def refuse(tokens: list[int]) -> bool:
         text = opened.decode(tokens)
         held = text.casefold()
-        return any(word in held for word in never) or (typable and opened.encode(text) != tokens)
+        return any(word in held for word in never) or (typable and not survives(tokens))
 
     starts = random_prompts(length, may, seeds, refuse=refuse)
     if continuous is not None:
@@ -158,12 +163,11 @@ def search_prompts(
     found = climb(objective, starts, may, discrete or Discrete(), seeds, refuse=refuse, progress=progress)
     bare = replace(objective, fluency=0.0)
     score = bare.scores(found.tokens).tolist()
-    prior = float(bare.scores(found.tokens[:1, :0])[0])
-    inside = opened.encode(before)
+    alone = [log_probabilities(opened, [inside], output).double() for output in objective.outputs]
+    prior = float(torch.stack(alone).logsumexp(0)[0])
     rows = []
     for i, tokens in enumerate(found.tokens.tolist()):
         text = opened.decode(tokens)
-        whole = [*inside, *tokens]
         rows.append(
             {
                 "restart": seeds[i],
@@ -171,8 +175,8 @@ def search_prompts(
                 "pieces": tuple(opened.pieces(tokens)),
                 "log_probability": score[i],
                 "lift": score[i] - prior,
-                "said": any(says(opened, whole, output) for output in objective.outputs),
-                "survives": opened.encode(text) == tokens,
+                "said": any(says(opened, tokens, output, start=context) for output in objective.outputs),
+                "survives": survives(tokens),
                 "kicks": int(found.kicks[i]),
                 "evaluations": int(found.spent[i]),
             }

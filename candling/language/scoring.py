@@ -27,6 +27,7 @@ __all__ = [
 
 _TOKENS = 8192  # in a batch on a processor
 _TOKENS_ACCELERATED = 65536
+_LOGITS = 2**25  # in a batch: of one place of each row
 
 
 Layers = tuple[tuple[Tensor, Tensor], ...]
@@ -68,7 +69,7 @@ class Prefix:
             ids = torch.tensor([list(tokens)], device=model.device)
             with torch.inference_mode():
                 out = model.network(input_ids=ids, use_cache=True, logits_to_keep=1)
-            self._layers = layers_of(out.past_key_values)
+            self._layers = layers_of(getattr(out, "past_key_values", None))
 
     @property
     def kept(self) -> bool:
@@ -171,7 +172,7 @@ def log_probabilities(
 def batches_of(model: LanguageModel, length: int) -> Batches:
     """How many rows of so many tokens go through the model at a time."""
     budget = _TOKENS if model.device.type == "cpu" else _TOKENS_ACCELERATED
-    return Batches(max(1, budget // max(1, length)))
+    return Batches(max(1, min(budget // max(1, length), _LOGITS // model.vocabulary)))
 
 
 def _scored(model: LanguageModel, ids: Tensor, count: int, part: slice) -> Tensor:
@@ -188,9 +189,16 @@ def _check_room(model: LanguageModel, rows: Sequence[tuple[list[int], int]]) -> 
 
 
 @torch.inference_mode()
-def says(model: LanguageModel, prompt: Sequence[int], target: Sequence[int]) -> bool:
-    """Whether greedy decoding from the prompt says the whole target."""
-    before = list(model.start) or ([] if prompt else list(model.begin))
+def says(
+    model: LanguageModel,
+    prompt: Sequence[int],
+    target: Sequence[int],
+    *,
+    start: Sequence[int] | None = None,
+) -> bool:
+    """Whether greedy decoding from the prompt says the whole target; `start` is as in `log_probabilities`."""
+    before = list(model.start) if start is None else list(start)
+    before = before or ([] if prompt else list(model.begin))
     ids = torch.tensor([[*before, *prompt, *target]], device=model.device)
     found = following(model, ids[:, :-1], len(target)).argmax(-1)[0]
     # Token by token the same as decoding: the first that differs ends it.

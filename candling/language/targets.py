@@ -7,6 +7,7 @@ taken as it is written, and says what became of it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from candling.errors import DataError, ParamsError
 from candling.language.loading import LanguageModel
 
 __all__ = ["Target", "read_lexicon", "spelled", "target_of"]
+
+_QUOTED = re.compile(r'\s*"([^"]*)"\s*(?:#.*)?$')
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,8 @@ def read_lexicon(file: str | Path) -> list[str]:
         raise DataError(f"{path}: not a lexicon of UTF-8 text, one entry a line") from error
     found: dict[str, None] = {}
     for line in lines:
-        text = line.strip()
-        quoted = len(text) >= 2 and text[0] == text[-1] == '"'
-        text = text[1:-1] if quoted else text.partition("#")[0].strip()
+        quoted = _QUOTED.match(line)
+        text = quoted[1] if quoted else line.partition("#")[0].strip()
         if text:
             found[text] = None
     if not found:

@@ -77,14 +77,18 @@ def folded(model: nn.Module, images: Tensor) -> nn.Module:
     """
     if not any(type(module) in _NORMS.values() for module in model.modules()):
         return model
-    lean = copy.deepcopy(model)
-    with evaluating(lean), torch.no_grad():
-        whole, pairs = _run(lean, images)
-        for layer, norm in pairs:
-            _replace(lean, layer, fuse_conv_bn_eval(layer, norm))
-            _replace(lean, norm, nn.Identity())
-        lean = lean.to(memory_format=torch.channels_last)
-        found = lean(images)
+    try:
+        lean = copy.deepcopy(model)
+        with evaluating(lean), torch.no_grad():
+            whole, pairs = _run(lean, images)
+            for layer, norm in pairs:
+                _replace(lean, layer, fuse_conv_bn_eval(layer, norm))
+                _replace(lean, norm, nn.Identity())
+            if not any(parameter.dim() == 5 for parameter in lean.parameters()):
+                lean = lean.to(memory_format=torch.channels_last)
+            found = lean(images)
+    except (RuntimeError, TypeError, ValueError, AttributeError):
+        return model  # what cannot be copied or changed is used as it is
     same = isinstance(found, Tensor) and isinstance(whole, Tensor) and found.shape == whole.shape
     # A convolution whose output goes elsewhere too is found out here.
     if not pairs or not same or not (found - whole).abs().max() <= _AGREE * whole.abs().max():
@@ -107,7 +111,9 @@ def _run(model: nn.Module, images: Tensor) -> tuple[Any, list[tuple[Any, Any]]]:
             made[id(output)] = (module, output)
         elif inputs and id(inputs[0]) in made:
             layer, _ = made[id(inputs[0])]
-            if type(module) is _NORMS[type(layer)] and module.running_mean is not None:
+            # A weight that a hook makes anew each time cannot be replaced.
+            own = "weight" in layer._parameters and not layer._forward_pre_hooks
+            if own and type(module) is _NORMS[type(layer)] and module.running_mean is not None:
                 taken.append((layer, module))
 
     with ExitStack() as stack:

@@ -46,7 +46,7 @@ def test_restarts_find_what_leads_to_the_target() -> None:
     assert all(text.endswith(" little") for text in found.table.text)
     assert found.table.said.all()
     assert list(found.table.restart) == list(range(6))
-    wanted = log_probabilities(model, found.tokens.tolist(), model.encode(" girl"), start=model.begin)
+    wanted = log_probabilities(model, found.tokens.tolist(), model.encode(" girl"))
     assert found.table.log_probability.tolist() == pytest.approx(wanted.tolist(), abs=1e-4)
     bare = log_probabilities(model, [[]], model.encode(" girl"), start=model.begin)
     assert found.prior == pytest.approx(bare.item(), abs=1e-4)

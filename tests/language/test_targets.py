@@ -19,9 +19,17 @@ def test_with_and_without_a_space_where_it_matters() -> None:
     assert spelled(model, " girl") == found
 
 
+def test_tokens_of_bytes_are_named_as_they_read() -> None:
+    model = small()
+    assert model.pieces(model.encode(" girl\n")) == ["▁girl", "⏎"]
+    assert "".join(model.pieces(model.encode("The dog."))) == "The▁dog."
+
+
 def test_a_lexicon_has_an_entry_a_line(tmp_path: Path) -> None:
     file = tmp_path / "words.txt"
-    file.write_text('# diagnoses\nflu\n" a cold"  \nflu\n\nacné # with an accent\n', encoding="utf-8")
+    file.write_text(
+        '# diagnoses\nflu\n" a cold"  # with a space\nflu\n\nacné # with an accent\n', encoding="utf-8"
+    )
     assert read_lexicon(file) == ["flu", " a cold", "acné"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -74,6 +75,46 @@ class Shared(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.other(self.convolution(self.one(self.convolution(images)))).mean((2, 3))
+
+
+class Deep(nn.Sequential):
+    """A network of pictures that looks at them as volumes."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+
+    def forward(self, images: Tensor) -> Tensor:
+        found: Tensor = super().forward(images[:, :, None])
+        return found
+
+
+def test_volumes_are_folded_too() -> None:
+    model, images = settled(Deep()), torch.rand(2, 3, 8, 8)
+    lean = folded(model, images)
+    assert not any(isinstance(module, nn.BatchNorm3d) for module in lean.modules())
+    torch.testing.assert_close(lean(images), model(images))
+
+
+def hooked() -> nn.Module:
+    first = nn.utils.weight_norm(nn.Conv2d(3, 4, 3))  # its weight is made anew by a hook in each pass
+    return nn.Sequential(first, nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+class Remembers(Twice):
+    """A network that keeps what cannot be copied."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.kept = self.norm(self.convolution(images))
+        return self.kept.mean((2, 3))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("make", [hooked, Remembers])
+def test_what_cannot_be_copied_or_changed_is_used_as_it_is(make: Callable[[], nn.Module]) -> None:
+    model = make().train()
+    model(torch.rand(4, 3, 16, 16))
+    model.eval()
+    assert folded(model, torch.rand(2, 3, 16, 16)) is model
 
 
 @pytest.mark.parametrize("make", [Twice, Shared])

@@ -110,7 +110,7 @@ def test_light_that_is_read_in_a_corner_acts_through_the_corner() -> None:
     model, images, factors = reading(CORNER)
     model.seen = 0
     found = {test.factor: test for test in through_places(model, images, [corner()], factors)}
-    assert model.seen <= most_outside(COUNT)
+    assert model.seen <= most_outside(COUNT, 1)
     assert found["brightness"].explained_by == "place-tank"
     assert not found["brightness"].strongest
     assert found["brightness"].status == "confirmed"
@@ -121,6 +121,23 @@ def test_light_that_is_read_in_a_corner_acts_through_the_corner() -> None:
     assert told is not None
     assert int(told[1]) < 20
     assert found["hue"] == next(test for test in factors if test.factor == "hue")
+
+
+def test_of_several_places_the_one_is_named_that_it_acts_through() -> None:
+    low = CORNER.flip(0, 1)
+    model, images, factors = reading(low)
+    strong, weak = corner(), replace(corner(), id="place-other")
+    route = Route(0.6, {"elsewhere": 0.0}, Estimate(0.6, 0.5, 0.7, 60), 1.0)
+    words = "the bottom right corner, 11% of the picture"
+    weak = replace(
+        weak, candidate=replace(weak.candidate, region=low, words=words),
+        test=replace(weak.test, transplant=route),
+    )  # fmt: skip
+    model.seen = 0
+    found = {test.factor: test for test in through_places(model, images, [strong, weak], factors)}
+    assert model.seen <= most_outside(COUNT, 2)
+    assert found["brightness"].explained_by == "place-other"
+    assert "acts through the bottom right corner" in found["brightness"].statement
 
 
 @pytest.mark.parametrize("everywhere", [True, False], ids=["read everywhere", "the place was dismissed"])

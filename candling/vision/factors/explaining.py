@@ -22,9 +22,9 @@ _LOCAL = ("place", "border", "patch")
 _ENDS = (0.05, 0.95)
 
 
-def most_outside(count: int) -> int:
-    """Pictures that `through_places` shows the model at most, of so many that there are."""
-    return evaluations(count, masks=True, names=list(FACTORS), parts=["background"])
+def most_outside(count: int, places: int) -> int:
+    """Pictures that `through_places` shows the model at most, of so many pictures and places."""
+    return (1 + places) * evaluations(count, masks=True, names=list(FACTORS), parts=["background"])
 
 
 def through_places(
@@ -41,43 +41,59 @@ def through_places(
     """Factors, with the place told that one acts through.
 
     A glyph in a corner is harder to see in the dark, and a coloured frame turns its colour with the
-    picture's. So each confirmed factor of the whole picture is raised once more outside the confirmed places
-    alone: where it moves less than half as many predictions there, a place explains it. See `dose_response`
-    for what is given, and `most_outside` for what it costs.
+    picture's. So each confirmed factor of the whole picture is raised once more outside all confirmed places:
+    where it moves less than half as many predictions there, places explain it, and each is left out alone to
+    see which. See `dose_response` for what is given, and `most_outside` for what it costs.
     """
     local = [one for one in places if one.status == "confirmed" and one.candidate.kind in _LOCAL]
-    whole = [one for one in factors if one.region == "whole" and one.status == "confirmed"]
+    whole = {one.factor: one for one in factors if one.region == "whole" and one.status == "confirmed"}
     if not local or not whole:
         return list(factors)
     every = torch.arange(len(images))
-    held = torch.stack([one.candidate.of(every) for one in local]).any(0)
-    best = max(local, key=lambda one: one.test.effect.value if one.test.effect else 0.0)
-    outside = dose_response(
-        model, images, masks=held, sources=sources, like_train=like_train,
-        names=[one.factor for one in whole], parts=["background"],
-        settings=replace(settings or DoseSettings(), levels=_ENDS), batch=batch,
-    )  # fmt: skip
-    left = {one.factor: one.effect.value for one in outside if one.effect is not None}
-    through = {
-        one.factor: left[one.factor]
-        for one in whole
-        if one.effect is not None and left.get(one.factor, 1.0) < _LEFT * one.effect.value
-    }
+    regions = [one.candidate.of(every) for one in local]
+
+    def left(region: Tensor, names: Sequence[str]) -> dict[str, float]:
+        """What share each factor moves outside a region, of those that move less than half of it there."""
+        outside = dose_response(
+            model, images, masks=region, sources=sources, like_train=like_train, names=list(names),
+            parts=["background"], settings=replace(settings or DoseSettings(), levels=_ENDS), batch=batch,
+        )  # fmt: skip
+        found = {}
+        for one in outside:
+            before = whole[one.factor].effect
+            if one.effect is None or before is None:
+                continue
+            if one.effect.value < _LEFT * before.value and one.effect.high < before.value:
+                found[one.factor] = one.effect.value
+        return found
+
+    through = left(torch.stack(regions).any(0), list(whole))
+    if not through:
+        return list(factors)
+    alone = [left(region, list(through)) if len(local) > 1 else through for region in regions]
     found = []
     for one in factors:
         if one.status == "confirmed" and one.factor in through:
-            one = replace(one, strongest=False, explained_by=best.id)
+            shares = {i: moved[one.factor] for i, moved in enumerate(alone) if one.factor in moved}
+            told = min(shares, key=shares.__getitem__, default=None)
+            place = max(local, key=_pull) if told is None else local[told]
+            share = through[one.factor] if told is None else shares[told]
+            one = replace(one, strongest=False, explained_by=place.id)
             if one.region == "whole":
-                outside_it = f"outside it, it moves {max(through[one.factor], 0.0):.0%}"
-                told = f"{one.statement} It acts through {best.candidate.where}: {outside_it}."
-                one = replace(one, statement=told)
+                where = "the confirmed places together" if told is None else place.candidate.where
+                outside = f"outside {'them' if told is None else 'it'}, it moves {max(share, 0.0):.0%}"
+                one = replace(one, statement=f"{one.statement} It acts through {where}: {outside}.")
         elif one.explained_by in {f"factor.{name}.whole" for name in through}:
             one = replace(one, explained_by=None)
         found.append(one)
     if not any(one.strongest for one in found):
-        alone = leading([one for one in found if one.explained_by is None])
-        found = [replace(one, strongest=True) if one is alone else one for one in found]
+        best = leading([one for one in found if one.explained_by is None])
+        found = [replace(one, strongest=True) if one is best else one for one in found]
     return found
+
+
+def _pull(place: Tested) -> float:
+    return place.test.effect.value if place.test.effect else 0.0
 
 
 def explained(places: Sequence[Tested], factors: Sequence[FactorTest]) -> list[Tested]:
