@@ -112,7 +112,8 @@ def _drawn(found: AssociationMap, folder: Path) -> str:
     if found.paired is not None:
         tables.append((" | ".join(map(repr, found.against)), found.paired))
     for beside, table in tables:
-        rows = _records(table.head(_SHOWN))
+        # What the concept holds less often is in the files.
+        rows = _records(table[table.lift > 1].head(_SHOWN)) if len(table) else []
         for row in rows:
             row["verdict"] = _verdict(row)
         if rows:
