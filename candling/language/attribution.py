@@ -27,7 +27,7 @@ from torch import Tensor
 
 from candling.errors import ParamsError
 from candling.language.loading import LanguageModel, open_language_model
-from candling.language.scoring import Prefix, batches_of, following
+from candling.language.scoring import Prefix, batches_of, following, picked
 from candling.language.targets import Target, target_of
 from candling.language.units import Unit, UnitKind, units_of
 
@@ -162,8 +162,8 @@ class _Prompt:
                     found = following(
                         self.model, ids[:, first:-1], len(output), prefix=self.prefix, length=first
                     )
-                    picked = found.gather(2, ids[:, -len(output) :, None])[..., 0].sum(1)
-                out[group] += sign * picked.double().cpu().numpy()
+                    value = picked(found, ids[:, -len(output) :]).sum(1)
+                out[group] += sign * value.double().cpu().numpy()
                 self.evaluations += len(group)
         return out
 
@@ -297,8 +297,8 @@ def _integrated(asked: _Prompt, score: float) -> tuple[NDArray[np.float64], str]
             parts = [embed(before), embedded, embed(tail[:, :-1])]
             row = torch.cat([part.expand(len(embedded), -1, -1).to(embedded) for part in parts], 1)
             logits = model.network(inputs_embeds=row, use_cache=False, logits_to_keep=len(output)).logits
-            logs = logits[:, -len(output) :].float().log_softmax(-1)
-            total = total + sign * logs.gather(2, tail.expand(len(embedded), -1)[..., None])[..., 0].sum(1)
+            said = picked(logits[:, -len(output) :].float(), tail.expand(len(embedded), -1))
+            total = total + sign * said.sum(1)
         return total
 
     engine = IntegratedGradients(run)

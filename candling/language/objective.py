@@ -17,7 +17,7 @@ from torch import Tensor
 
 from candling.errors import ModelError, ParamsError
 from candling.language.loading import LanguageModel
-from candling.language.scoring import Layers, batches_of, cache_of, layers_of
+from candling.language.scoring import Layers, batches_of, cache_of, layers_of, picked
 from candling.language.targets import Target
 
 __all__ = ["Meter", "Objective", "Rows"]
@@ -135,7 +135,7 @@ class Objective:
             out = self.model.network(input_ids=ids, logits_to_keep=count, **given)
             logits = out.logits[:, -count:].float()
             self.meter.forward += ids.numel()
-            return _picked(logits, whole[part, -count:]).sum(1)
+            return picked(logits, whole[part, -count:]).sum(1)
 
     def _fluency(self, ids: Tensor) -> Tensor:
         """Mean log-probability (N,) of the prompts in rows that hold what comes before them too."""
@@ -151,7 +151,7 @@ class Objective:
                     input_ids=ids[part, :-1], use_cache=False, logits_to_keep=count
                 ).logits[:, -count:]
                 self.meter.forward += ids[part, :-1].numel()
-                return _picked(logits.float(), ids[part, -count:]).mean(1)
+                return picked(logits.float(), ids[part, -count:]).mean(1)
 
         return torch.cat(batches_of(self.model, ids.shape[1]).over(len(ids), run))
 
@@ -184,7 +184,7 @@ class Objective:
                     inputs_embeds=row, use_cache=False, logits_to_keep=len(output)
                 ).logits[:, -len(output) :]
                 self.meter.backward += row.shape[0] * row.shape[1]
-                parts.append(_picked(logits.float(), tail.expand(len(leaf), -1)).sum(1))
+                parts.append(picked(logits.float(), tail.expand(len(leaf), -1)).sum(1))
             scores = torch.stack(parts).logsumexp(0) if len(parts) > 1 else parts[0]
             (found,) = torch.autograd.grad(scores.sum(), leaf)
         if not torch.isfinite(found).all():
@@ -195,10 +195,3 @@ class Objective:
 def _begins(one: tuple[int, ...], other: tuple[int, ...]) -> bool:
     """Whether a longer target begins with another, which is said where it is."""
     return len(other) < len(one) and one[: len(other)] == other
-
-
-def _picked(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Log-probabilities (N, T) of tokens (N, T) by logits (N, T, V)."""
-    if not torch.isfinite(logits).all():
-        raise ModelError("the model returned NaN or infinite logits")
-    return logits.gather(2, tokens[..., None])[..., 0] - logits.logsumexp(-1)

@@ -22,6 +22,7 @@ __all__ = [
     "following",
     "layers_of",
     "log_probabilities",
+    "picked",
     "says",
 ]
 
@@ -85,7 +86,7 @@ class Prefix:
 def following(
     model: LanguageModel, rows: Tensor, count: int, *, prefix: Prefix | None = None, length: int = 0
 ) -> Tensor:
-    """Log-probabilities (N, count, V) in float32 of the last `count` tokens' places of rows (N, L).
+    """Logits (N, count, V) in float32 of what follows the last `count` places of rows (N, L).
 
     The token at place i is what the logits at place i - 1 speak of, so that rows are given without the last
     token.
@@ -105,11 +106,21 @@ def following(
             head = torch.tensor(prefix.tokens[:length], device=rows.device).expand(len(rows), -1)
             rows = torch.cat([head, rows], 1)
         out = model.network(input_ids=rows, use_cache=False, logits_to_keep=count)
-    logits = out.logits[:, -count:].float()
+    logits: Tensor = out.logits[:, -count:].float()
+    return logits
+
+
+def picked(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probabilities (N, T) of tokens (N, T) by logits (N, T, V).
+
+    Raises
+    ------
+    ModelError
+        If a logit is NaN or infinite.
+    """
     if not torch.isfinite(logits).all():
         raise ModelError("the model returned NaN or infinite logits")
-    found: Tensor = logits.log_softmax(-1)
-    return found
+    return logits.gather(2, tokens[..., None])[..., 0] - logits.logsumexp(-1)
 
 
 def log_probabilities(
@@ -176,8 +187,7 @@ def batches_of(model: LanguageModel, length: int) -> Batches:
 
 
 def _scored(model: LanguageModel, ids: Tensor, count: int, part: slice) -> Tensor:
-    found = following(model, ids[part, :-1], count)
-    return found.gather(2, ids[part, -count:, None])[..., 0].sum(1)
+    return picked(following(model, ids[part, :-1], count), ids[part, -count:]).sum(1)
 
 
 def _check_room(model: LanguageModel, rows: Sequence[tuple[list[int], int]]) -> None:
