@@ -13,18 +13,23 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from candling.audit.record import Artifact, Finding, Measurement
-from tasks.params import Params, read_params
+from tasks.language_params import LanguageParams, kind_of, read_language_params
+from tasks.params import AuditParams, Params, read_params
 from tasks.read_data import Dataset, locate
+from tasks.read_texts import locate_texts
 from tasks.store import Store, Stored
 
 __all__ = [
     "Context",
     "Found",
+    "LanguageContext",
     "Listener",
+    "Workplace",
     "listener",
     "one_thread",
     "read_findings",
     "run_step",
+    "workplace",
     "write_findings",
 ]
 
@@ -52,13 +57,28 @@ _slots = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
-class Context:
-    """Where the repository is and what its params say; small, plain and picklable."""
+class Workplace:
+    """Where the repository is and what the params of an audit say; small, plain and picklable."""
 
     root: Path
-    params: Params
+    params: AuditParams
     file: Path
     dataset: Dataset
+
+    @property
+    def store(self) -> Store:
+        return Store(self.root / ".candling" / "store")
+
+    @property
+    def report(self) -> Path:
+        return self.root / "reports" / self.params.name
+
+
+@dataclass(frozen=True)
+class Context(Workplace):
+    """The workplace of an audit of pictures."""
+
+    params: Params
 
     @classmethod
     def of(cls, root: Path, file: Path) -> Context:
@@ -73,19 +93,35 @@ class Context:
         return cls(root, params, file, Dataset(splits=locate(params, root)))
 
     @property
-    def store(self) -> Store:
-        return Store(self.root / ".candling" / "store")
-
-    @property
     def expected_parts(self) -> dict[str, tuple[str, ...]]:
         """Where the evidence for a class should lie, by the model's name of the class."""
         chosen = self.params.data.classes
         named = dict(zip(chosen, self.dataset.names, strict=True)) if chosen else {}
         return {named.get(name, name): parts for name, parts in self.params.expects.items()}
 
-    @property
-    def report(self) -> Path:
-        return self.root / "reports" / self.params.name
+
+@dataclass(frozen=True)
+class LanguageContext(Workplace):
+    """The workplace of an audit of a language model."""
+
+    params: LanguageParams
+
+    @classmethod
+    def of(cls, root: Path, file: Path) -> LanguageContext:
+        """As `Context.of`."""
+        params = read_language_params(file)
+        return cls(root, params, file, Dataset(splits=locate_texts(params, root)))
+
+
+def workplace(root: Path, file: Path) -> Context | LanguageContext:
+    """The context of the audit that `file` describes, of the kind that it names.
+
+    Raises
+    ------
+    CandlingError
+        If params or data cannot be used.
+    """
+    return LanguageContext.of(root, file) if kind_of(file) == "language" else Context.of(root, file)
 
 
 _computing, _deterministic = 0, False
@@ -121,7 +157,7 @@ def one_thread() -> Iterator[None]:
 
 
 def run_step(
-    context: Context,
+    context: Workplace,
     step: str,
     subject: str,
     inputs: Mapping[str, Any],

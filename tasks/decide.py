@@ -10,7 +10,7 @@ from prefect import task
 
 from candling.audit.record import Artifact, AuditRecord, Finding, Measurement, StepError, write_record
 from candling.errors import ServiceError
-from tasks.context import Context, read_findings
+from tasks.context import Workplace, read_findings
 from tasks.environment import environment
 from tasks.store import Stored
 
@@ -60,7 +60,7 @@ def background_finding(measurements: Sequence[Measurement]) -> Finding | None:
 
 @task(name="decide")
 def decide(
-    context: Context,
+    context: Workplace,
     name: str,
     digests: Mapping[str, str],
     steps: Sequence[Stored],
@@ -92,7 +92,7 @@ def decide(
         record = AuditRecord(
             audit=context.params.name,
             subject=name,
-            kind="vision",
+            kind=context.params.kind,
             title=context.params.title,
             classes=context.dataset.names,
             digests=dict(digests),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     from candling.data import DataSource
     from candling.models import ModelSource
 
-__all__ = ["AttackParams", "ModelParams", "Params", "SourceParams", "model_source", "read_params"]
+__all__ = [
+    "AttackParams",
+    "AuditParams",
+    "Count",
+    "ModelParams",
+    "Name",
+    "Params",
+    "Place",
+    "Section",
+    "SourceParams",
+    "model_source",
+    "read_params",
+]
 
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -268,13 +280,42 @@ class CounterfactualParams(Section):
     images: Count = 240
 
 
-class Params(Section):
-    """One audit."""
+class AuditParams(Section):
+    """What the params of every audit hold, of pictures or of texts."""
 
+    kind: Literal["vision", "language"]
     name: Name
     title: str = ""
     gate: str | None = None
     seed: Annotated[int, Field(ge=0)] = 0
+    policy: Policy = Policy()
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The subjects that the audit makes of the first one."""
+        return ()
+
+    @property
+    def first_subject(self) -> str:
+        """The model as it came: `before` where others are made of it, else `model`."""
+        return "before" if self.made else "model"
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """All subjects, in the order in which the story is told."""
+        return (self.first_subject, *self.made)
+
+    @model_validator(mode="after")
+    def _gated(self) -> Self:
+        if self.gate is not None and self.gate not in self.subjects:
+            raise ValueError(f"gate: {self.gate!r} is none of the subjects {self.subjects}")
+        return self
+
+
+class Params(AuditParams):
+    """One audit of a classifier of pictures."""
+
+    kind: Literal["vision"] = "vision"
     scenes: ScenesParams | None = None
     data: DataParams
     model: Place | ModelParams
@@ -289,17 +330,10 @@ class Params(Section):
     entanglement: EntanglementParams = EntanglementParams()
     robustness: RobustnessParams = RobustnessParams()
     attacks: AttackParams = AttackParams()
-    policy: Policy = Policy()
 
     @property
-    def first_subject(self) -> str:
-        """The model as it came: `before` where it is retrained, else `model`."""
-        return "before" if self.retrain else "model"
-
-    @property
-    def subjects(self) -> tuple[str, ...]:
-        """All subjects, in the order in which the story is told."""
-        return (self.first_subject, *(self.retrain.subjects if self.retrain else ()))
+    def made(self) -> tuple[str, ...]:
+        return tuple(self.retrain.subjects) if self.retrain else ()
 
     def source(self) -> ModelSource:
         """Where the first subject comes from.
@@ -313,8 +347,6 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Params:
-        if self.gate is not None and self.gate not in self.subjects:
-            raise ValueError(f"gate: {self.gate!r} is none of the subjects {self.subjects}")
         for name, parts in self.expects.items():
             if self.data.classes is not None and name not in self.data.classes:
                 raise ValueError(f"expects: {name!r} is none of the classes {self.data.classes}")
@@ -336,7 +368,7 @@ def model_source(model: str | ModelParams) -> ModelSource:
 
 
 def read_params(file: Path) -> Params:
-    """Read and check the params of an audit.
+    """Read and check the params of an audit of pictures.
 
     Raises
     ------

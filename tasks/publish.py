@@ -10,7 +10,7 @@ from pathlib import Path
 
 from prefect import task
 
-from tasks.context import Context
+from tasks.context import Workplace
 from tasks.environment import run_facts
 from tasks.tracking import publish
 
@@ -19,7 +19,7 @@ __all__ = ["publish_audit"]
 
 @task(name="publish")
 def publish_audit(
-    context: Context,
+    context: Workplace,
     records: Mapping[str, Path],
     models: Mapping[str, Path],
     verdicts: Mapping[str, str],

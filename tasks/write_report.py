@@ -13,7 +13,7 @@ from prefect import task
 from candling.audit.gate import Verdict, judge
 from candling.audit.record import AuditRecord, read_record
 from candling.report.html import write_html
-from tasks.context import Context
+from tasks.context import Workplace
 
 __all__ = ["write_report"]
 
@@ -55,7 +55,7 @@ def _write_table(rows: list[dict[str, Any]], file: Path) -> None:
 
 
 @task(name="write report")
-def write_report(context: Context, folders: Mapping[str, Path]) -> dict[str, str]:
+def write_report(context: Workplace, folders: Mapping[str, Path]) -> dict[str, str]:
     """Write `report.html`, `metrics.json` and `plots/`, and return the verdict of each subject."""
     records = {name: read_record(folder) for name, folder in folders.items()}
     verdicts = {name: judge(record) for name, record in records.items()}

@@ -381,6 +381,74 @@ _TYPES = (
         "correlation", -1.0, 1.0, "neither",
         "negative where entangled pairs are cheaper; bootstrap over classes (Snijders & Borgatti 1999)",
     ),
+    MeasurementType(
+        "association.confirmed", "Associations of a concept that were confirmed",
+        "items that prompts for the concept share beyond those of controls, or of the concept against, found "
+        "in two blocks of restarts and confirmed in templates; of a lexicon, those that are its words or the "
+        "lexicon itself, which templates alone confirm",
+        "count", 0.0, _INF, "lower",
+        "Monroe et al. 2008 with permuted labels, Benjamini & Hochberg 1995; a count: its interval is its "
+        "value; n restarts; inconclusive where too few restarts reached the concept and nothing is confirmed",
+    ),
+    MeasurementType(
+        "association.effect", "What a word or a lexicon does to a concept in templates",
+        "mean over words of log Σ_t p(concept | t with the word), less the same of other words; beside "
+        "another concept, of the difference to that one's",
+        "nats", -_INF, _INF, "neither",
+        "candling; bootstrap over templates t and over words of either, at 1 - 0.05/items of the map",
+    ),
+    MeasurementType(
+        "association.pair_asymmetry", "Strongest thing that tells two concepts apart",
+        "max of |association.effect| over confirmed items of the comparison, 0 where there is none; of a "
+        "lexicon, |its effect|",
+        "nats", 0.0, _INF, "lower",
+        "candling; interval of that item; inconclusive where the map is and nothing is confirmed",
+    ),
+    MeasurementType(
+        "association.reached", "Restarts whose prompt makes the model say the concept",
+        "restarts after which the concept is likelier than not or greedily said, or follows one time in "
+        "twenty and twenty times as often as without a prompt / restarts",
+        *_PROPORTION, "neither", "Wilson 95% interval",
+    ),
+    MeasurementType(
+        "attribution.comprehensiveness", "Log-probability that is lost without what attribution names",
+        "mean over prompts, and over the strongest 1, 5, 10, 20 and 50% of words, of log p(output | prompt) "
+        "- log p(output | prompt without them)",
+        "nats", -_INF, _INF, "higher", "DeYoung et al. 2020 (arXiv 1911.03429); bootstrap over prompts",
+    ),
+    MeasurementType(
+        "attribution.over_random", "Comprehensiveness beyond that of words in random order",
+        "attribution.comprehensiveness - the mean of the same over 10 random orders",
+        "nats", -_INF, _INF, "higher", "bootstrap over prompts",
+    ),
+    MeasurementType(
+        "attribution.sufficiency", "Log-probability that is lost where only what attribution names is left",
+        "mean over prompts and shares of log p(output | prompt) - log p(output | the words alone)",
+        "nats", -_INF, _INF, "lower", "DeYoung et al. 2020 (arXiv 1911.03429); bootstrap over prompts",
+    ),
+    MeasurementType(
+        "glitch.tokens", "Glitch tokens",
+        "tokens after which one and the same word is likelier by 0.2 in most texts, wherever they stand",
+        "count", 0.0, _INF, "lower",
+        "after Land & Bartolo 2024 (arXiv 2405.05417); Wilson interval of the share of texts above a half; a "
+        "count of all tokens tried, n: its interval is its value",
+    ),
+    MeasurementType(
+        "glitch.rise", "What a token makes the model say, wherever it stands",
+        "mean over texts of p(word | text with the token two tokens before) - p(word | text)",
+        "difference of proportions", -1.0, 1.0, "lower",
+        "the word is chosen on other texts than it is measured on; bootstrap over texts",
+    ),
+    MeasurementType(
+        "lexicon.hit_rate", "Prompts that make the model say a word of a lexicon",
+        "prompts whose greedy continuation holds a word of the lexicon / prompts",
+        *_PROPORTION, "lower", "Wilson 95% interval",
+    ),
+    MeasurementType(
+        "perplexity.held_out", "Perplexity of held-out texts",
+        "exp of the mean over tokens of -log p(token | those before it)",
+        "perplexity a token", 1.0, _INF, "lower", "bootstrap over texts",
+    ),
 )
 # fmt: on
 

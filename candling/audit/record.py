@@ -119,6 +119,9 @@ class Artifact(Frozen):
         "attacks",
         "groups",
         "suspicions",
+        "associations",
+        "attribution",
+        "glitches",
     ]
     caption: str = ""
     scope: Scope = {}

@@ -11,7 +11,8 @@ bootstrap over restarts, and what is flagged must be found again in a second blo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,9 +22,10 @@ from scipy.stats import false_discovery_control
 
 from candling.errors import ParamsError
 
-__all__ = ["PIECE", "MapSettings", "association_table", "items_of", "words_in"]
+__all__ = ["LEXICON", "PIECE", "MapSettings", "association_table", "forms_in", "items_of", "words_in"]
 
 PIECE = "piece:"  # before an item that is no whole word
+LEXICON = "lexicon:"  # before one that stands for any word of a list
 
 Array = NDArray[np.float64]
 
@@ -37,6 +39,7 @@ class MapSettings:
     prior: restarts that the prior is worth. least: restarts, of the concept and of controls together, that
     must hold an item for it to be tested. discoveries: share of the flagged that may be false. permutations,
     resamples: of labels and of restarts, drawn by seed. confidence: of intervals.
+    matters: the least effect in templates that confirms an item, in nats; 0.5 is a factor of 1.6.
     """
 
     prior: float = 2.0
@@ -45,6 +48,7 @@ class MapSettings:
     permutations: int = 5000
     resamples: int = 2000
     confidence: float = 0.95
+    matters: float = 0.5
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -53,6 +57,8 @@ class MapSettings:
                 raise ParamsError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.prior <= 0:
             raise ParamsError(f"prior must lie above 0, not {self.prior}")
+        if self.matters < 0:
+            raise ParamsError(f"matters must not be below 0, it is {self.matters}")
         for name in ("discoveries", "confidence"):
             if not 0 < getattr(self, name) < 1:
                 raise ParamsError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
@@ -63,11 +69,30 @@ def words_in(text: str) -> set[str]:
     return {word.casefold() for word in _WORD.findall(text)}
 
 
-def items_of(text: str, pieces: Iterable[str]) -> set[str]:
-    """What a prompt holds: its words, and its pieces that are no words by themselves, as ``piece:▁lit``."""
+def forms_in(texts: Iterable[str]) -> dict[str, str]:
+    """How each word, in small letters, is most often written in texts."""
+    counts: dict[str, Counter[str]] = {}
+    for text in texts:
+        for word in _WORD.findall(text):
+            counts.setdefault(word.casefold(), Counter())[word] += 1
+    return {word: forms.most_common(1)[0][0] for word, forms in counts.items()}
+
+
+def items_of(
+    text: str, pieces: Iterable[str], lexicons: Mapping[str, Iterable[str]] | None = None
+) -> set[str]:
+    """What a prompt holds: words, lexicons of which it holds a word, and pieces that are no words.
+
+    They are called ``little``, ``lexicon:names`` and ``piece:▁lit``.
+    """
     words = words_in(text)
     parts = {PIECE + piece for piece in pieces if piece.strip("▁").casefold() not in words}
-    return words | {part for part in parts if part.strip("▁") != PIECE}
+    held = {
+        LEXICON + name
+        for name, listed in (lexicons or {}).items()
+        if any(words_in(one) and words_in(one) <= words for one in listed)
+    }
+    return words | held | {part for part in parts if part.strip("▁") != PIECE}
 
 
 def association_table(
@@ -75,6 +100,7 @@ def association_table(
     controls: Sequence[set[str]],
     *,
     second: tuple[Sequence[set[str]], Sequence[set[str]]] | None = None,
+    always: Iterable[str] = (),
     settings: MapSettings | None = None,
 ) -> pd.DataFrame:
     """What restarts of a concept hold more often than those of controls.
@@ -85,6 +111,8 @@ def association_table(
         For each restart that succeeded, the items of its prompt.
     second
         The same of a second block of restarts, in which what is flagged must be found again.
+    always
+        Items that get a row however few restarts hold them.
 
     Returns
     -------
@@ -105,7 +133,8 @@ def association_table(
         raise ParamsError("no restart succeeded for the concept or for its controls; there is nothing to map")
     # Of both sides together: chosen by the concept's own count, p-values would be too small.
     held = pd.Series([item for one in (*concept, *controls) for item in sorted(one)]).value_counts()
-    items = sorted(str(item) for item, count in held.items() if count >= settings.least)
+    enough = {str(item) for item, count in held.items() if count >= settings.least}
+    items = sorted(enough | set(always))
     generator = np.random.default_rng(settings.seed)
     mine, theirs = _presence(concept, items), _presence(controls, items)
     figures = _figures(mine, theirs, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from candling.errors import ModelError
 from candling.models.huggingface import quiet, read_config
 
-__all__ = ["LanguageModel", "open_language_model"]
+__all__ = ["LanguageModel", "folder_digest", "open_language_model"]
 
 _FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 _PROBE = "Once upon a time"
@@ -149,6 +150,28 @@ def open_language_model(source: str | Path | LanguageModel) -> LanguageModel:
             f"{source}: {len(lacking)} weights are missing or of another shape, the first is {lacking[0]}"
         )
     return LanguageModel(network.eval().requires_grad_(False), tokenizer, str(source))
+
+
+def folder_digest(folder: Path) -> str:
+    """Sha256 of the files of a model's folder, of their names and their bytes.
+
+    Raises
+    ------
+    ModelError
+        If there are none, or one cannot be read.
+    """
+    total = hashlib.sha256()
+    try:
+        files = [
+            file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")
+        ]
+        for file in files:
+            total.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be read ({error.strerror})") from error
+    if not files:
+        raise ModelError(f"{folder}: holds no model")
+    return total.hexdigest()
 
 
 def _adapted(folder: Path, name: str) -> LanguageModel:

@@ -9,7 +9,8 @@ search, where it must raise the target more than words of other prompts do.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,13 +19,23 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from candling.errors import ParamsError
-from candling.language.associations import PIECE, MapSettings, association_table, items_of
+from candling.language.associations import (
+    LEXICON,
+    PIECE,
+    MapSettings,
+    association_table,
+    forms_in,
+    items_of,
+    words_in,
+)
+from candling.language.generation import continued
 from candling.language.loading import LanguageModel, open_language_model
 from candling.language.prompts import Prompts, search_prompts
-from candling.language.scoring import log_probabilities
-from candling.language.search import Discrete
+from candling.language.scoring import following, log_probabilities
+from candling.language.search import Discrete, generator_of
 from candling.language.targets import target_of
 from candling.statistics import Estimate
 
@@ -43,7 +54,9 @@ _REACHED = 0.25  # share of restarts that must succeed
 _PLACEBOS = 40  # words of other prompts, beside each of which an item is put
 _FEWEST_PLACEBOS = 8
 _RESAMPLES = 4000
+_WRONG = 0.05  # of all items that are put into templates together
 _LEAST_LETTERS = 3
+_TEXTS, _TOKENS = 24, 24  # drawn from the model, to see what it says how often
 _FILES = ("associations.parquet", "prompts.parquet")
 
 
@@ -52,11 +65,12 @@ class AssociationMap:
     """What a model takes for a reason to say a concept.
 
     concept: its texts. status: ``inconclusive`` where too few restarts reached it, or its controls: then no
-    absence of an association means anything. table: as `association_table` has it, with effect, effect_low
-    and effect_high, the change of the concept's log-probability in templates beyond that of other words, in
-    nats, and confirmed, for words that are flagged (pieces of words cannot be put into a text). prompts,
-    others: what was searched, of the concept and of all controls, in two blocks. paired: the same table
-    against another concept, searched from the same starts; None where none was given.
+    absence of an association means anything. table: as `association_table` has it, with effect, effect_low,
+    effect_high and n, the change of the concept's log-probability in templates beyond that of other words, in
+    nats, and confirmed: for words that are flagged (pieces of words cannot be put into a text), and for
+    lexicons, flagged or not, since who names them suspects them; of these an effect either way counts.
+    prompts, others: what was searched, of the concept and of all controls, in two blocks. paired: the same
+    table against another concept, searched from the same starts; None where none was given.
     """
 
     concept: tuple[str, ...]
@@ -137,6 +151,7 @@ def associations(
     discrete: Discrete | None = None,
     settings: MapSettings | None = None,
     templates: Sequence[str] = TEMPLATES,
+    lexicons: Mapping[str, Sequence[str]] | None = None,
     block: Sequence[str] = (),
     progress: Callable[[str], None] | None = None,
 ) -> AssociationMap:
@@ -159,6 +174,9 @@ def associations(
         How shares of restarts are compared.
     templates
         Texts with ``{}`` that flagged items are put into.
+    lexicons
+        Lists of words by name, each of which is looked at as one item too: whether prompts hold any of its
+        words, and what these do in templates.
     progress
         Told of what is searched next.
 
@@ -199,19 +217,28 @@ def associations(
         tuple(search([one], each, block_of + restarts + each * i) for i, one in enumerate(chosen)),
     )
     status, why = _told(own, others)
-    held = tuple(_items(one) for one in own)
-    beside = tuple([item for one in block_ for item in _items(one)] for block_ in others)
-    empty = pd.DataFrame(columns=["item", "flagged", "confirmed"])
-    table, paired = empty, None
+    lists = {name: tuple(words) for name, words in (lexicons or {}).items()}
+    held = tuple(_items(one, lists) for one in own)
+    beside = tuple([item for one in block_ for item in _items(one, lists)] for block_ in others)
+    every = [*own, *(one for block_ in others for one in block_)]
+    forms = forms_in(text for one in every for text in one.table.text)
+    trial = _Trial(opened, templates, lists, beside[0], forms, settings.matters)
+    always = [LEXICON + name for name in lists]
+    table = pd.DataFrame(columns=["item", "flagged", "confirmed"])
+    paired = None
     if held[0] and beside[0]:
-        table = association_table(held[0], beside[0], second=(held[1], beside[1]), settings=settings)
-        table = _confirmed(opened, wanted, table, beside[0], templates)
+        table = association_table(
+            held[0], beside[0], second=(held[1], beside[1]), always=always, settings=settings
+        )
+        table = trial.confirmed(table, wanted)
     if rival:
         facing = (search(rival, restarts, 0), search(rival, restarts, block_of))
-        reached = tuple(_items(one) for one in facing)
+        reached = tuple(_items(one, lists) for one in facing)
         if held[0] and reached[0]:
-            paired = association_table(held[0], reached[0], second=(held[1], reached[1]), settings=settings)
-            paired = _confirmed(opened, wanted, paired, reached[0], templates, rival=rival)
+            paired = association_table(
+                held[0], reached[0], second=(held[1], reached[1]), always=always, settings=settings
+            )
+            paired = trial.confirmed(paired, wanted, rival)
     notes = [str(target) for target in own[0].targets]
     return AssociationMap(wanted, chosen, status, why, table, own, others, rival, paired, tuple(notes))
 
@@ -236,12 +263,12 @@ def check_folder(folder: Path | str) -> Path:
 def matched_controls(
     model: LanguageModel, concept: Sequence[str], count: int, *, avoid: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """Words of the vocabulary that are about as likely without a prompt as the concept is.
+    """Words of one token that the model says about as often as the concept, in texts of its own.
 
     Parameters
     ----------
     concept
-        Its texts; of several the likeliest counts.
+        Its texts; of several the most frequent counts.
     avoid
         Texts that no control may hold or be held by.
     """
@@ -250,31 +277,47 @@ def matched_controls(
     names = model.pieces(tokens)
     # Where a tokenizer marks what begins a word, all else is a part of one.
     marked = any(name.startswith("▁") and len(name) > 1 for name in names)
-    words: dict[str, None] = {}
+    words: dict[str, int] = {}
     for token, name in zip(tokens, names, strict=True):
         text = model.decode([token])
         word = text.strip()
         plain = word.isalpha() and len(word) >= _LEAST_LETTERS and (name.startswith("▁") or not marked)
-        if plain and not any(one in word.casefold() or word.casefold() in one for one in never):
-            words[text if text.startswith(" ") else word] = None
-    texts = list(words)
-    if not texts:
+        # What is written in one token and read as another would be another target.
+        said = text if text.startswith(" ") else word
+        taken = any(one in word.casefold() or word.casefold() in one for one in never)
+        if plain and not taken and model.encode(said) == [token]:
+            words.setdefault(said, token)
+    if not words:
         return ()
-    prior = log_probabilities(
-        model, [[]] * len(texts), [model.encode(text) for text in texts], start=model.begin
-    )
+    drawn = continued(model, [[]] * _TEXTS, _TOKENS, start=model.begin, generator=generator_of("controls"))
+    heads = [text[:length] for text in drawn for length in range(len(text) + 1)]
+    every = _mean_probability(model, heads)
     own = max(
-        float(log_probabilities(model, [[]], target_of(model, text).tokens, start=model.begin))
+        float(
+            log_probabilities(model, heads, target_of(model, text).tokens, start=model.begin)
+            .double()
+            .logsumexp(0)
+        )
         for text in concept
-    )
-    order = (prior - own).abs().argsort(stable=True).tolist()
-    return tuple(texts[i] for i in order[:count])
+    ) - math.log(len(heads))
+    off = {text: abs(float(every[token].log()) - own) for text, token in words.items()}
+    return tuple(sorted(off, key=lambda text: (round(off[text], 4), text))[:count])
 
 
-def _items(found: Prompts) -> list[set[str]]:
+def _mean_probability(model: LanguageModel, heads: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Probability (V,) of each token after heads of texts, the mean over them."""
+    rows = [torch.tensor([[*model.begin, *head]], device=model.device) for head in heads]
+    with torch.inference_mode():
+        total = torch.zeros(model.vocabulary, dtype=torch.float64)
+        for row in rows:
+            total += following(model, row, 1)[0, 0].double().softmax(-1).cpu()
+    return total / len(rows)
+
+
+def _items(found: Prompts, lexicons: Mapping[str, Sequence[str]]) -> list[set[str]]:
     """The items of each restart that counts."""
     rows = found.table[found.success]
-    return [items_of(text, pieces) for text, pieces in zip(rows.text, rows.pieces, strict=True)]
+    return [items_of(text, pieces, lexicons) for text, pieces in zip(rows.text, rows.pieces, strict=True)]
 
 
 def _told(own: Sequence[Prompts], others: Sequence[Sequence[Prompts]]) -> tuple[Status, str]:
@@ -289,65 +332,100 @@ def _told(own: Sequence[Prompts], others: Sequence[Sequence[Prompts]]) -> tuple[
     return "ok", said
 
 
-def _confirmed(
-    model: LanguageModel,
-    concept: Sequence[str],
-    table: pd.DataFrame,
-    others: Sequence[set[str]],
-    templates: Sequence[str],
-    rival: Sequence[str] = (),
-) -> pd.DataFrame:
-    """The table with what flagged items do in templates, beyond words that prompts of others hold.
+@dataclass(frozen=True)
+class _Trial:
+    """Templates that items are put into, beside words that prompts of controls hold.
 
-    With a rival it is the concept's log-probability less the rival's.
+    others: items of each restart of controls. forms: how words are written. matters: the least effect that
+    confirms.
     """
-    table = table.copy()
-    for name in ("effect", "effect_low", "effect_high"):
-        table[name] = np.nan
-    table["confirmed"] = False
-    # Words, not pieces: a piece that is put into a text is not that piece any more.
-    words = pd.Series([word for one in others for word in sorted(one) if not word.startswith(PIECE)])
-    flagged = set(table.item[table.flagged])
-    placebos = [str(word) for word in words.value_counts().index if word not in flagged][:_PLACEBOS]
-    if len(placebos) < _FEWEST_PLACEBOS:
+
+    model: LanguageModel
+    templates: Sequence[str]
+    lexicons: Mapping[str, Sequence[str]]
+    others: Sequence[set[str]]
+    forms: Mapping[str, str]
+    matters: float
+
+    def confirmed(
+        self, table: pd.DataFrame, concept: Sequence[str], rival: Sequence[str] = ()
+    ) -> pd.DataFrame:
+        """The table with what flagged words and lexicons do to the concept, beyond what other words do.
+
+        With a rival it is the concept's log-probability less the rival's. Intervals are those at 0.05 over
+        the number of items that are put in.
+        """
+        table = table.copy()
+        for name in ("effect", "effect_low", "effect_high", "n"):
+            table[name] = np.nan
+        table["confirmed"] = False
+        named = table.item.str.startswith(LEXICON)
+        # A piece that is put into a text is not that piece any more.
+        tested = table.index[(table.flagged & ~table.item.str.startswith(PIECE)) | named]
+        placebos = self._placebos(table)
+        if len(placebos) < _FEWEST_PLACEBOS or not len(tested):
+            return table
+        beside = self._scored(concept, placebos, rival)
+        for row in tested:
+            gain = self._scored(concept, self._words(str(table.item[row])), rival)
+            found = _beyond(gain, beside, 1 - _WRONG / len(tested))
+            table.loc[row, ["effect", "effect_low", "effect_high", "n"]] = list(found)
+            table.loc[row, "confirmed"] = bool(
+                found.low > self.matters or (named[row] and found.high < -self.matters)
+            )
         return table
-    beside = _raised(model, concept, placebos, templates, rival)
-    for row in table.index[table.flagged]:
-        if str(table.item[row]).startswith(PIECE):
-            continue
-        gain = _raised(model, concept, [str(table.item[row])], templates, rival)[0]
-        found = _beyond(gain, beside)
-        table.loc[row, ["effect", "effect_low", "effect_high"]] = found.value, found.low, found.high
-        table.loc[row, "confirmed"] = bool(found.low > 0)
-    return table
+
+    def _placebos(self, table: pd.DataFrame) -> list[str]:
+        """Words that prompts of controls hold most often, and nobody suspects."""
+        suspected = set(table.item[table.flagged])
+        suspected |= {one for listed in self.lexicons.values() for word in listed for one in words_in(word)}
+        words = pd.Series(
+            [one for held in self.others for one in sorted(held) if not one.startswith((PIECE, LEXICON))],
+            dtype=object,
+        )
+        kept = [str(word) for word in words.value_counts().index if word not in suspected][:_PLACEBOS]
+        return [self.forms.get(word, word) for word in kept]
+
+    def _words(self, item: str) -> Sequence[str]:
+        if item.startswith(LEXICON):
+            return self.lexicons[item.removeprefix(LEXICON)]
+        return [self.forms.get(item, item)]
+
+    def _scored(
+        self, concept: Sequence[str], words: Sequence[str], rival: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """Log-probability (S, W, T) of the concept, and of a rival, after each template with each word."""
+        model = self.model
+        prompts = [model.encode(one.replace("{}", word)) for word in words for one in self.templates]
+        scores = []
+        for texts in (concept, rival) if rival else (concept,):
+            parts = [log_probabilities(model, prompts, target_of(model, text).tokens) for text in texts]
+            scores.append(torch.stack(parts).double().logsumexp(0))
+        return torch.stack(scores).view(len(scores), len(words), len(self.templates)).numpy()
 
 
-def _beyond(gain: NDArray[np.float64], beside: NDArray[np.float64]) -> Estimate:
-    """What an item raises (T,) beyond placebo words (P, T), over templates and over words.
+def _beyond(own: NDArray[np.float64], beside: NDArray[np.float64], confidence: float) -> Estimate:
+    """What words (S, W, T) do beyond placebo words (S, P, T), over templates and over words of either.
 
-    Words differ more than templates do, so that the interval is that of the difference to one more word.
+    A word's score is the logarithm of the concept's mean probability over templates, so that those count in
+    which it can follow at all; with a rival the difference of both. Words differ more than templates do, so
+    that the interval is that of the difference to as many more words.
     """
     generator = np.random.default_rng(0)
-    templates = generator.integers(0, len(gain), (_RESAMPLES, len(gain)))
-    word = generator.integers(0, len(beside), _RESAMPLES)
-    drawn = gain[templates].mean(1) - beside[word[:, None], templates].mean(1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Estimate(float(gain.mean() - beside.mean()), float(low), float(high), len(beside))
+    _, words, many = own.shape
+    value = _score(own).mean() - _score(beside).mean()
+    drawn = np.empty(_RESAMPLES)
+    for draw in range(_RESAMPLES):
+        templates = generator.integers(0, many, many)
+        mine = own[:, generator.integers(0, words, words)][:, :, templates]
+        theirs = beside[:, generator.integers(0, beside.shape[1], words)][:, :, templates]
+        drawn[draw] = _score(mine).mean() - _score(theirs).mean()
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return Estimate(float(value), float(low), float(high), words * many)
 
 
-def _raised(
-    model: LanguageModel,
-    concept: Sequence[str],
-    items: Sequence[str],
-    templates: Sequence[str],
-    rival: Sequence[str],
-) -> NDArray[np.float64]:
-    """Log-probability (I, T) of the concept after each template with each item in it."""
-    prompts = [model.encode(one.replace("{}", item)) for item in items for one in templates]
-
-    def score(texts: Sequence[str]) -> torch.Tensor:
-        parts = [log_probabilities(model, prompts, target_of(model, text).tokens).double() for text in texts]
-        return torch.stack(parts).logsumexp(0)
-
-    found = score(concept) - (score(rival) if rival else 0.0)
-    return found.view(len(items), len(templates)).numpy()
+def _score(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(S, W, T) → (W,)."""
+    means = logsumexp(values, axis=2)
+    return np.asarray(means[0] - means[1] if len(means) == 2 else means[0])

@@ -26,6 +26,8 @@ from candling.language.targets import Target, target_of
 __all__ = ["Prompts", "allowed_tokens", "search_prompts"]
 
 _LIKELY = math.log(0.5)
+_OFTEN = math.log(0.05)  # with a lift of this factor it counts too: of eight trades none is likelier than not
+_LIFTED = math.log(20)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +48,13 @@ class Prompts:
 
     @property
     def success(self) -> pd.Series[bool]:
-        """Restarts that count: the target is likelier than not or greedily said, and the text survives."""
-        reached = (self.table.log_probability >= _LIKELY) | self.table.said
+        """Restarts that count: the text survives, and the target is reached.
+
+        It is where it is likelier than not, where greedy decoding says it, and where it follows one time in
+        twenty at least and twenty times as often as without the prompt.
+        """
+        often = (self.table.log_probability >= _OFTEN) & (self.table.lift >= _LIFTED)
+        reached = (self.table.log_probability >= _LIKELY) | self.table.said | often
         return reached & self.table.survives
 
     def __len__(self) -> int:

@@ -19,6 +19,7 @@ __all__ = [
     "Prefix",
     "batches_of",
     "cache_of",
+    "finite",
     "following",
     "layers_of",
     "log_probabilities",
@@ -118,9 +119,20 @@ def picked(logits: Tensor, tokens: Tensor) -> Tensor:
     ModelError
         If a logit is NaN or infinite.
     """
+    return finite(logits).gather(2, tokens[..., None])[..., 0] - logits.logsumexp(-1)
+
+
+def finite(logits: Tensor) -> Tensor:
+    """The logits as they are.
+
+    Raises
+    ------
+    ModelError
+        If one is NaN or infinite.
+    """
     if not torch.isfinite(logits).all():
         raise ModelError("the model returned NaN or infinite logits")
-    return logits.gather(2, tokens[..., None])[..., 0] - logits.logsumexp(-1)
+    return logits
 
 
 def log_probabilities(
