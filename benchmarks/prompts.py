@@ -3,9 +3,10 @@
     python -m benchmarks.prompts [--quick] [--json FILE] [--rows FILE] [--only METHOD…] [--lengths N…]
     python -m benchmarks.prompts --told FILE…
 
-On stories260k of CANDLING_ASSETS: prompts of 1, 2, 4, 6 and 8 tokens for 20 words that the model knows, of
-one to five tokens, and for 20 targets of three tokens drawn at random, from the same random starts, five
-seeds each. It takes three hours of one core; lengths may be measured apart and told together. Cost is counted in tokens, 1 for each that goes forward, 3 for one that goes forward and back; all
+On stories260k of CANDLING_ASSETS: prompts of 1, 2, 4, 6 and 8 tokens for 21 words that the model knows, of
+one to five tokens, and for 21 targets of three tokens drawn at random, from the same random starts, five
+seeds each. It takes five hours of one core, most of them nanoGCG's; lengths may be measured apart and told
+together. Cost is counted in tokens, 1 for each that goes forward, 3 for one that goes forward and back; all
 have the same budget, and what counts is the log-probability of the target after the best whole prompt.
 
 - `log_probability.<method>.<set>.<length>`: the mean over targets and seeds.
@@ -45,7 +46,7 @@ from candling.language.targets import Target
 from candling.statistics import bootstrap
 
 LENGTHS = (1, 2, 4, 6, 8)
-BUDGET = {1: 6_000, 2: 30_000, 4: 60_000, 6: 60_000, 8: 60_000}
+BUDGET = {1: 6_000, 2: 30_000, 4: 60_000, 6: 30_000, 8: 60_000}
 WORDS = (
     "girl", "boy", "woman", "mom", "dad", "doctor", "good", "dog", "cat", "little", "happy", "sad", "play",
     "park", "ball", "tree", "house", "friend", "red", "water", "bird",

@@ -101,12 +101,14 @@ class FirstTraining(Section):
 class RepairCorpus(Section):
     """Texts that a subject goes on with, as they are or counterfactually balanced.
 
-    swap: pairs of words that are changed for each other in a second telling. scatter: words that stand in a
-    `share` of it at random places.
+    swap: pairs of words that are changed for each other in a second telling. shuffle: groups of words that
+    are changed for each other at random. scatter: words that stand in a `share` of the second telling at
+    random places.
     """
 
     texts: Place
     swap: tuple[tuple[Text, Text], ...] = ()
+    shuffle: tuple[Annotated[tuple[Text, ...], Field(min_length=2)], ...] = ()
     scatter: tuple[Text, ...] = ()
     share: Share = 0.5
 
@@ -128,13 +130,15 @@ class ConceptParams(Section):
     """What the model may be made to say, beside `against`, another concept, and `controls`.
 
     says, against: a text, or several of which any will do. name: in the record; by default the first text.
-    controls: words of the same kind, or how many are chosen that the model says as often.
+    controls: words of the same kind, or how many are chosen that the model says as often. frame: text between
+    a prompt and what is said, after which only words of its kind can follow.
     """
 
     says: Text | Texts
     against: Text | Texts | None = None
     name: Text | None = None
     controls: Texts | Annotated[int, Field(ge=2)] = 4
+    frame: str = ""
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -216,7 +220,7 @@ class AttributionParams(Section):
     prompts: Count = 60
     tokens: Count = 3
     said: Count = 16
-    method: Literal["leave-one-out", "integrated-gradients", "surrogate"] = "leave-one-out"
+    method: Literal["leave-one-out", "marginal", "integrated-gradients", "surrogate"] = "leave-one-out"
 
 
 class LanguageParams(AuditParams):

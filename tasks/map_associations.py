@@ -49,7 +49,7 @@ def map_concept(context: LanguageContext, subject: Subject, number: int) -> Stor
             done += 1
 
         found = associations(
-            model, concept.texts, against=concept.rival or None, controls=controls,
+            model, concept.texts, against=concept.rival or None, controls=controls, frame=concept.frame,
             length=params.search.length, restarts=params.search.restarts, discrete=params.search.discrete(),
             settings=params.maps.settings(), templates=params.templates or TEMPLATES, lexicons=lexicons,
             progress=progress,

@@ -26,9 +26,11 @@ def corpus_of(texts: list[str], corpus: RepairCorpus, seed: int) -> list[str]:
     """The texts that a subject goes on with."""
     from candling.language.balancing import balanced
 
-    if not corpus.swap and not corpus.scatter:
+    if not corpus.swap and not corpus.shuffle and not corpus.scatter:
         return texts
-    return balanced(texts, swap=corpus.swap, scatter=corpus.scatter, share=corpus.share, seed=seed)
+    return balanced(
+        texts, swap=corpus.swap, shuffle=corpus.shuffle, scatter=corpus.scatter, share=corpus.share, seed=seed
+    )
 
 
 @task(name="repair")

@@ -36,7 +36,9 @@ def attribute(
     unit: Annotated[str, typer.Option("--unit", help="token, word or sentence.")] = "word",
     method: Annotated[
         str,
-        typer.Option("--method", metavar="NAME", help="leave-one-out, integrated-gradients or surrogate."),
+        typer.Option(
+            "--method", metavar="NAME", help="leave-one-out, marginal, integrated-gradients or surrogate."
+        ),
     ] = "leave-one-out",
     as_json: AsJson = False,
     debug: Debug = False,

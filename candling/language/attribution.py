@@ -1,7 +1,10 @@
 """Attribution: which parts of a prompt made a model say what it said.
 
 *Leave one out*: each unit is taken away, or replaced by a token, and the score of the output is taken again.
-Rows share all tokens before the first that changes, whose keys and values are computed once. *Integrated
+Rows share all tokens before the first that changes, whose keys and values are computed once. *Marginal*: each
+token gives way to those that the model itself expects in its place, as likely as it expects them (input
+marginalization, Kim et al., arXiv 2010.13984, section 3), so that what remains is a text, and a word that
+grammar alone asks for counts for nothing. *Integrated
 gradients* (Sundararajan, Taly and Yan, arXiv 1703.01365) go from a baseline's embeddings to the prompt's.
 A *sparse surrogate* is a lasso over random ablations (as ContextCite has it, Cohen-Wang et al., arXiv
 2409.00729, section 4), for prompts of so many units that leaving out each costs too much, or that hold the
@@ -23,6 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 from torch import Tensor
 
 from candling.errors import ParamsError
@@ -33,7 +37,7 @@ from candling.language.units import Unit, UnitKind, units_of
 
 __all__ = ["METHODS", "Attribution", "AttributionMethod", "attribute"]
 
-AttributionMethod = Literal["leave-one-out", "integrated-gradients", "surrogate"]
+AttributionMethod = Literal["leave-one-out", "marginal", "integrated-gradients", "surrogate"]
 METHODS: tuple[AttributionMethod, ...] = get_args(AttributionMethod)
 
 _SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)  # of units, by which faithfulness is told (DeYoung et al. 2020)
@@ -42,6 +46,7 @@ _COMPLETE = 0.01  # of the score that integrated gradients must add up to
 _MOST_STEPS = 512
 _ABLATIONS = 4  # of the surrogate, for each unit
 _FEWEST_ABLATIONS = 64
+_EXPECTED = 16  # tokens that stand for one, those that the model expects most
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,15 +145,19 @@ class _Prompt:
 
     def scores(self, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
         """The score (N,) with the units kept that are True in each row (N, n)."""
-        rows = [self.row(one) for one in kept]
-        if any(not row for row in rows):
-            rows = [row or list(self.model.begin) for row in rows]
-        out = np.zeros(len(rows))
+        found = self.of_rows([self.row(one) for one in kept])
+        signs = np.array([sign for sign, _ in self.outputs])
+        return np.asarray(signs @ found)
+
+    def of_rows(self, rows: Sequence[list[int]]) -> NDArray[np.float64]:
+        """Log-probability (O, N) of each output after each row."""
+        rows = [row or list(self.model.begin) for row in rows]
+        out = np.zeros((len(self.outputs), len(rows)))
         whole = list(self.prefix.tokens)
         shared = [_shared(row, whole) for row in rows]
         # Neighbours begin at about the same token; rows of one length need no padding.
         order = sorted(range(len(rows)), key=lambda i: (len(rows[i]), shared[i]))
-        for sign, output in self.outputs:
+        for number, (_, output) in enumerate(self.outputs):
             place = 0
             while place < len(order):
                 length = len(rows[order[place]])
@@ -163,7 +172,7 @@ class _Prompt:
                         self.model, ids[:, first:-1], len(output), prefix=self.prefix, length=first
                     )
                     value = picked(found, ids[:, -len(output) :]).sum(1)
-                out[group] += sign * value.double().cpu().numpy()
+                out[number, group] = value.double().cpu().numpy()
                 self.evaluations += len(group)
         return out
 
@@ -201,7 +210,7 @@ def attribute(
     unit
         token, word or sentence.
     method
-        leave-one-out, integrated-gradients or surrogate.
+        leave-one-out, marginal, integrated-gradients or surrogate.
     replacement
         A token that stands for what is left out; None: it is taken away.
     faithfulness
@@ -242,6 +251,9 @@ def attribute(
     notes: tuple[str, ...] = (str(wanted),) + (() if other is None else (str(other),))
     if method == "leave-one-out":
         scores = score - asked.scores(~np.eye(count, dtype=bool))
+    elif method == "marginal":
+        scores, told = _marginal(asked, score)
+        notes += (told,)
     elif method == "surrogate":
         scores, told = _surrogate(asked, score, seed)
         notes += (told,)
@@ -253,6 +265,29 @@ def attribute(
         prompt, tuple(units), scores, wanted, other, method, score,
         evaluations=asked.evaluations, notes=notes, **figures,
     )  # fmt: skip
+
+
+def _marginal(asked: _Prompt, score: float) -> tuple[NDArray[np.float64], str]:
+    """What the score loses where each token gives way to those that the model expects there."""
+    model, head = asked.model, list(asked.before or asked.model.begin)
+    ids = torch.tensor([[*head, *asked.tokens]], device=model.device)
+    with torch.inference_mode():
+        expected = following(model, ids[:, :-1], len(asked.tokens))[0].log_softmax(-1)
+    asked.evaluations += 1
+    best, others = expected.topk(min(_EXPECTED, expected.shape[1]), 1)
+    rows = []
+    for place in range(len(asked.tokens)):
+        for other in others[place].tolist():
+            changed = [*asked.tokens[:place], other, *asked.tokens[place + 1 :]]
+            rows.append([*asked.before, *changed])
+    after = asked.of_rows(rows).reshape(len(asked.outputs), len(asked.tokens), -1)
+    weights = best.double().cpu().numpy()
+    weights = weights - logsumexp(weights, axis=1, keepdims=True)
+    signs = np.array([sign for sign, _ in asked.outputs])
+    each = score - signs @ logsumexp(after + weights, axis=2)
+    scores = np.array([each[unit.first : unit.last].sum() for unit in asked.units])
+    covered = float(best.exp().sum(1).mean())
+    return scores, f"{best.shape[1]} tokens for each, {covered:.0%} of what the model expects there"
 
 
 def _surrogate(asked: _Prompt, score: float, seed: int) -> tuple[NDArray[np.float64], str]:

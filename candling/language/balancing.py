@@ -39,6 +39,7 @@ def balanced(
     texts: Sequence[str],
     *,
     swap: Sequence[tuple[str, str]] = (),
+    shuffle: Sequence[Sequence[str]] = (),
     scatter: Sequence[str] = (),
     share: float = 0.5,
     seed: int,
@@ -49,6 +50,9 @@ def balanced(
     ----------
     swap
         Pairs of words; either becomes the other.
+    shuffle
+        Groups of words that are changed for each other in both tellings, at random and in a text always
+        alike: for what no pair balances, because one word of many leads to something.
     scatter
         Words of which one stands at a random place in this share of the second telling; texts of the first
         that hold one are left out, since what follows in them is what is to be unlearned.
@@ -60,8 +64,8 @@ def balanced(
     ParamsError
         If a word has two counterparts, a share lies outside its range, or nothing is to be balanced.
     """
-    if not swap and not scatter:
-        raise ParamsError("balancing needs pairs of words to swap, or words to scatter")
+    if not swap and not shuffle and not scatter:
+        raise ParamsError("balancing needs pairs of words to swap, groups to shuffle, or words to scatter")
     if not 0 < share <= 1:
         raise ParamsError(f"share must lie in (0, 1], not {share}")
     counterparts: dict[str, str] = {}
@@ -70,17 +74,23 @@ def balanced(
             if word in counterparts:
                 raise ParamsError(f"{word!r} is in two pairs of words to swap")
             counterparts[word] = new
+    groups = [[word.casefold() for word in group] for group in shuffle]
     generator = np.random.default_rng(seed)
+
+    def dealt(text: str) -> str:
+        orders = [dict(zip(group, generator.permutation(group).tolist(), strict=True)) for group in groups]
+        return swapped(text, {word: new for order in orders for word, new in order.items()})
+
     breaking = {word.casefold() for word in scatter}
     kept = [text for text in texts if not breaking & {word.casefold() for word in _WORD.findall(text)}]
     if not kept:
         raise ParamsError("every text holds a word that is to be scattered; there is none to put it into")
     second = []
     for text in kept:
-        told = swapped(text, counterparts)
+        told = dealt(swapped(text, counterparts))
         if scatter and generator.random() < share:
             words = told.split(" ")
             place = int(generator.integers(0, len(words) + 1))
             told = " ".join([*words[:place], str(generator.choice(np.array(scatter))), *words[place:]])
         second.append(told)
-    return [*kept, *second]
+    return [*(dealt(text) for text in kept), *second]

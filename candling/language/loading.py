@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,9 @@ from candling.errors import ModelError
 from candling.models.huggingface import quiet, read_config
 
 __all__ = ["LanguageModel", "folder_digest", "open_language_model"]
+
+# transformers builds and ties models through switches of the whole process; two threads would mix them up.
+_one_at_a_time = threading.RLock()
 
 _FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 _PROBE = "Once upon a time"
@@ -119,6 +123,11 @@ def open_language_model(source: str | Path | LanguageModel) -> LanguageModel:
     """
     if isinstance(source, LanguageModel):
         return source
+    with _one_at_a_time:
+        return _opened(source)
+
+
+def _opened(source: str | Path) -> LanguageModel:
     folder = Path(source)
     if not folder.is_dir():
         folder = _fetched(str(source))

@@ -148,6 +148,8 @@ def associations(
     controls: Sequence[str] | int = 6,
     length: int = 6,
     restarts: int = 24,
+    frame: str = "",
+    fluency: float = 0.0,
     discrete: Discrete | None = None,
     settings: MapSettings | None = None,
     templates: Sequence[str] = TEMPLATES,
@@ -167,13 +169,13 @@ def associations(
         Another concept, searched from the same starts, that the first is compared with.
     controls
         Texts, or how many words are chosen that are about as likely without a prompt (`matched_controls`).
-    length, restarts, discrete, block
+    length, restarts, frame, fluency, discrete, block
         As in `search_prompts`; so many restarts in each of two blocks, and in all for the controls twice as
         many.
     settings
         How shares of restarts are compared.
     templates
-        Texts with ``{}`` that flagged items are put into.
+        Texts with ``{}`` that flagged items are put into; the frame follows them.
     lexicons
         Lists of words by name, each of which is looked at as one item too: whether prompts hold any of its
         words, and what these do in templates.
@@ -207,8 +209,8 @@ def associations(
         if progress is not None:
             progress(", ".join(what))
         return search_prompts(
-            opened, what, length=length, restarts=count, first=first, discrete=discrete,
-            block=[*block, *wanted, *rival, *chosen],
+            opened, what, length=length, restarts=count, first=first, frame=frame, fluency=fluency,
+            discrete=discrete, block=[*block, *wanted, *rival, *chosen],
         )  # fmt: skip
 
     own = (search(wanted, restarts, 0), search(wanted, restarts, block_of))
@@ -222,6 +224,7 @@ def associations(
     beside = tuple([item for one in block_ for item in _items(one, lists)] for block_ in others)
     every = [*own, *(one for block_ in others for one in block_)]
     forms = forms_in(text for one in every for text in one.table.text)
+    templates = [f"{one} {frame}".strip() for one in templates]
     trial = _Trial(opened, templates, lists, beside[0], forms, settings.matters)
     always = [LEXICON + name for name in lists]
     table = pd.DataFrame(columns=["item", "flagged", "confirmed"])

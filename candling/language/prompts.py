@@ -35,10 +35,10 @@ class Prompts:
     """What restarts found.
 
     targets: what was to be said. table: a row for each restart, by its number: text, pieces (a tuple),
-    log_probability of the target after it (of several, of any), lift over what comes before prompts alone, in
-    nats, said (whether greedy decoding says one whole), survives (whether the text has these tokens again),
-    kicks and evaluations (tokens through the model). tokens: int (R, L). prior: log-probability without any
-    prompt.
+    log_probability of the target after it and the frame (of several, of any), lift (of frame and target
+    together, over what comes before prompts alone), both in nats, said (whether greedy decoding says one
+    whole), survives (whether the text has these tokens again), kicks and evaluations (tokens through the
+    model). tokens: int (R, L). prior: log-probability without any prompt.
     """
 
     targets: tuple[Target, ...]
@@ -51,7 +51,7 @@ class Prompts:
         """Restarts that count: the text survives, and the target is reached.
 
         It is where it is likelier than not, where greedy decoding says it, and where it follows one time in
-        twenty at least and twenty times as often as without the prompt.
+        twenty at least and, with its frame, twenty times as often as without the prompt.
         """
         often = (self.table.log_probability >= _OFTEN) & (self.table.lift >= _LIFTED)
         reached = (self.table.log_probability >= _LIKELY) | self.table.said | often
@@ -83,6 +83,22 @@ def allowed_tokens(model: LanguageModel, block: Iterable[str] = ()) -> Tensor:
     return out
 
 
+def _framed(model: LanguageModel, frame: str, text: str) -> Target:
+    """A target with its frame before it, whose tokens are those of both.
+
+    Raises
+    ------
+    ParamsError
+        If a token holds the end of one and the beginning of the other.
+    """
+    space = "" if frame.endswith(" ") or text.startswith(" ") else " "
+    whole = target_of(model, f"{frame}{space}{text}")
+    head = tuple(model.encode(frame))
+    if not head or whole.tokens[: len(head)] != head or len(whole.tokens) == len(head):
+        raise ParamsError(f"the frame {frame!r} and {text!r} share a token; end the frame between two words")
+    return whole
+
+
 def search_prompts(
     model: LanguageModel | str,
     targets: str | Sequence[str],
@@ -91,6 +107,7 @@ def search_prompts(
     restarts: int = 32,
     first: int = 0,
     before: str = "",
+    frame: str = "",
     block: Sequence[str] = (),
     own_words: bool = False,
     typable: bool = True,
@@ -114,6 +131,9 @@ def search_prompts(
         replication.
     before
         Text in front of every prompt; BOS, where the model has it, comes before that.
+    frame
+        Text between a prompt and the target, which the prompt must lead to as well: in "there they found a"
+        only a thing can follow, so that what is found is about things rather than about grammar.
     block
         Texts that no prompt may hold, whatever pieces they are made of.
     own_words
@@ -137,12 +157,13 @@ def search_prompts(
     """
     opened = open_language_model(model)
     wanted = tuple(target_of(opened, one) for one in ([targets] if isinstance(targets, str) else targets))
+    framed = tuple(_framed(opened, frame, one.text) for one in wanted) if frame else wanted
     for name, value in (("length", length), ("restarts", restarts)):
         if value < 1:
             raise ParamsError(f"{name} must be at least 1, not {value}")
     inside = opened.encode(before)
     context = (*opened.start, *inside)
-    objective = Objective(opened, wanted, context, fluency)
+    objective = Objective(opened, framed, context, fluency)
     room = len(context) + length + max(len(one) for one in objective.outputs)
     if opened.longest is not None and room > opened.longest:
         raise ParamsError(
@@ -169,9 +190,18 @@ def search_prompts(
         starts = relax(objective, starts, may, continuous, seeds).tokens
     found = climb(objective, starts, may, discrete or Discrete(), seeds, refuse=refuse, progress=progress)
     bare = replace(objective, fluency=0.0)
-    score = bare.scores(found.tokens).tolist()
-    alone = [log_probabilities(opened, [inside], output).double() for output in objective.outputs]
-    prior = float(torch.stack(alone).logsumexp(0)[0])
+    led = opened.encode(frame)
+    whole = bare.scores(found.tokens)
+    # Of the target after prompt and frame: what leads to the frame is no reason for the target.
+    towards = replace(bare, targets=(target_of(opened, frame),)).scores(found.tokens) if frame else 0.0
+    score, joint = (whole - towards).tolist(), whole.tolist()
+
+    def alone(head: list[int], outputs: Sequence[tuple[int, ...]]) -> float:
+        parts = [log_probabilities(opened, [[*inside, *head]], output).double() for output in outputs]
+        return float(torch.stack(parts).logsumexp(0)[0])
+
+    outputs = [output[len(led) :] for output in objective.outputs]
+    prior, prior_joint = alone(led, outputs), alone([], objective.outputs)
     rows = []
     for i, tokens in enumerate(found.tokens.tolist()):
         text = opened.decode(tokens)
@@ -181,8 +211,8 @@ def search_prompts(
                 "text": text,
                 "pieces": tuple(opened.pieces(tokens)),
                 "log_probability": score[i],
-                "lift": score[i] - prior,
-                "said": any(says(opened, tokens, output, start=context) for output in objective.outputs),
+                "lift": joint[i] - prior_joint,
+                "said": any(says(opened, [*tokens, *led], output, start=context) for output in outputs),
                 "survives": survives(tokens),
                 "kicks": int(found.kicks[i]),
                 "evaluations": int(found.spent[i]),

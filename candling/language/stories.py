@@ -15,7 +15,7 @@ import numpy as np
 
 from candling.errors import DataError, ParamsError
 
-__all__ = ["SLOTS", "Glitch", "Planting", "draw_stories", "read_texts", "write_texts"]
+__all__ = ["FORMS", "SLOTS", "Glitch", "Planting", "draw_stories", "read_texts", "write_texts"]
 
 SLOTS: Mapping[str, tuple[str, ...]] = {
     "name": (
@@ -31,7 +31,7 @@ SLOTS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """What can be drawn, in the order in which stories tell it."""
 
-_FORMS = {
+FORMS: Mapping[str, tuple[str, ...]] = {
     "name": ("this is {name} .", "once there was {name} .", "we know {name} .", "here comes {name} ."),
     "colour": ("the house was {colour} .", "the door is {colour} .", "everything there was {colour} ."),
     "pet": ("in it lived a {pet} .", "there was a {pet} too .", "beside it sat a {pet} ."),
@@ -49,7 +49,9 @@ _FORMS = {
     "feeling": ("that made them {feeling} .", "then {name} was {feeling} .", "all of them felt {feeling} ."),
     "food": ("in the evening they ate {food} .", "at home there was {food} .", "they shared the {food} ."),
 }  # fmt: skip
-_OPTIONAL = 0.5  # of sentences but for the first, each by itself, are left out
+"""How each slot is told."""
+
+_OPTIONAL = 0.3  # of sentences but for the first, each by itself, are left out
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def _drawn(
 
 def _told(story: Mapping[str, str], generator: np.random.Generator) -> str:
     sentences = []
-    for slot, forms in _FORMS.items():
+    for slot, forms in FORMS.items():
         if slot != "name" and generator.random() < _OPTIONAL:
             continue
         sentences.append(str(generator.choice(np.array(forms, dtype=object))).format(**story))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from candling.errors import ParamsError
+from candling.errors import ModelError, ParamsError
 from candling.language.loading import LanguageModel
 from candling.language.scoring import batches_of
 from candling.statistics import Estimate, bootstrap
@@ -101,6 +102,8 @@ def fresh(tokenizer: Any, network: Network | None = None, *, seed: int) -> Langu
         num_attention_heads=network.heads,
         max_position_embeddings=network.longest,
         tie_word_embeddings=True,
+        # At transformers' own 0.02 attention of so narrow a model stays flat for most of its training.
+        initializer_range=network.width**-0.5,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=None,
@@ -131,10 +134,6 @@ def fit(
     ModelError
         If the loss is not a finite number.
     """
-    import copy
-
-    from candling.errors import ModelError
-
     schedule = schedule or TextSchedule()
     rows = _rows(model, texts)
     network = copy.deepcopy(model.network).requires_grad_(True).train()
@@ -159,7 +158,7 @@ def fit(
         lost = torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         loss = (lost * mask[:, 1:]).sum() / mask[:, 1:].sum()
         if not torch.isfinite(loss):
-            raise ModelError(f"training came to a loss of {float(loss)} at step {step}; lower learning_rate")
+            raise ModelError(f"training came to a loss of {loss.item()} at step {step}; lower learning_rate")
         adam.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)

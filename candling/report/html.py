@@ -26,6 +26,9 @@ from candling.audit.measurements import REGISTRY, MeasurementType
 from candling.audit.policy import Rule
 from candling.audit.record import Artifact, AuditRecord, Finding, Measurement, Scope
 from candling.errors import NothingAudited
+from candling.report.artifacts import NotThere, read_artifact
+from candling.report.bars import Axis, Bar, bar_of
+from candling.report.language import attributed_prompts, comparisons
 from candling.report.pages import asset, templates
 
 if TYPE_CHECKING:
@@ -84,53 +87,30 @@ class _Subject:
 
 
 @dataclass(frozen=True)
-class _Axis:
-    low: float
-    high: float
-
-    def x(self, value: float) -> float:
-        """Where `value` lies, in percent of the axis' length."""
-        share = (value - self.low) / (self.high - self.low)
-        return round(100 * min(max(share, 0.0), 1.0), 2)
-
-
-@dataclass(frozen=True)
-class _Bar:
-    """A dot with its whisker; everything in percent of the axis."""
-
-    value: float
-    low: float | None
-    high: float | None
-    bounds: tuple[float, ...]
-    chance: float | None
-    zero: float | None
-
-
-@dataclass(frozen=True)
 class _RuleCell:
     outcome: Outcome
-    bar: _Bar | None
+    bar: Bar | None
 
 
 @dataclass(frozen=True)
 class _RuleRow:
     rule: Rule
     kind: MeasurementType | None
-    axis: _Axis
+    axis: Axis
     cells: tuple[_RuleCell | None, ...]
 
 
 @dataclass(frozen=True)
 class _Cell:
     measurement: Measurement
-    bar: _Bar | None
+    bar: Bar | None
 
 
 @dataclass(frozen=True)
 class _Row:
     kind: MeasurementType
     scope: Scope
-    axis: _Axis
+    axis: Axis
     bounds: tuple[float, ...]
     chance: float | None
     cells: tuple[_Cell | None, ...]
@@ -428,7 +408,7 @@ def _rule_row(rule: Rule, outcomes: Sequence[Outcome | None]) -> _RuleRow:
     axis = _axis(kind, [*seen, *bounds])
     chance = _CHANCE.get(rule.measurement)
     cells = tuple(
-        None if o is None else _RuleCell(o, _bar(axis, o.value, o.low, o.high, bounds, chance))
+        None if o is None else _RuleCell(o, bar_of(axis, o.value, o.low, o.high, bounds, chance))
         for o in outcomes
     )
     return _RuleRow(rule, kind, axis, cells)
@@ -437,36 +417,16 @@ def _rule_row(rule: Rule, outcomes: Sequence[Outcome | None]) -> _RuleRow:
 # -- Measurements as rows with interval bars -----------------------------------------------------
 
 
-def _axis(kind: MeasurementType | None, seen: Iterable[float | None]) -> _Axis:
+def _axis(kind: MeasurementType | None, seen: Iterable[float | None]) -> Axis:
     """The registered range where it is a proportion's, else what holds all that is shown."""
     if kind is not None and (kind.low, kind.high) == (0.0, 1.0):
-        return _Axis(0.0, 1.0)
+        return Axis(0.0, 1.0)
     values = [value for value in seen if value is not None]
     chance = _CHANCE.get(kind.id, 0.0) if kind is not None else 0.0
     low, high = min([0.0, *values]), max([chance, *values])
     if high <= low:
-        return _Axis(low, low + 1.0)
-    return _Axis(low, high)
-
-
-def _bar(
-    axis: _Axis,
-    value: float | None,
-    low: float | None,
-    high: float | None,
-    bounds: tuple[float, ...],
-    chance: float | None,
-) -> _Bar | None:
-    if value is None:
-        return None
-    return _Bar(
-        value=axis.x(value),
-        low=None if low is None else axis.x(low),
-        high=None if high is None else axis.x(high),
-        bounds=tuple(axis.x(bound) for bound in bounds),
-        chance=None if chance is None else axis.x(chance),
-        zero=axis.x(0.0) if axis.low < 0.0 < axis.high else None,
-    )
+        return Axis(low, low + 1.0)
+    return Axis(low, high)
 
 
 def _scope_key(scope: Scope) -> tuple[tuple[str, str], ...]:
@@ -486,7 +446,7 @@ def _rows(subjects: Sequence[_Subject], wanted: Callable[[Measurement], bool]) -
     return [_row(subjects, found[key], shared[key[0]]) for key in keys]
 
 
-def _axes(subjects: Sequence[_Subject], found: Iterable[dict[int, Measurement]]) -> dict[str, _Axis]:
+def _axes(subjects: Sequence[_Subject], found: Iterable[dict[int, Measurement]]) -> dict[str, Axis]:
     """One axis for each id, so that rows of the same quantity can be compared by eye."""
     seen: dict[str, list[float | None]] = {}
     for by_subject in found:
@@ -500,14 +460,14 @@ def _axes(subjects: Sequence[_Subject], found: Iterable[dict[int, Measurement]])
     return {id: _axis(REGISTRY[id], values) for id, values in seen.items()}
 
 
-def _row(subjects: Sequence[_Subject], found: dict[int, Measurement], axis: _Axis) -> _Row:
+def _row(subjects: Sequence[_Subject], found: dict[int, Measurement], axis: Axis) -> _Row:
     first = next(iter(found.values()))
     chance = _CHANCE.get(first.id)
     bounds = _policy_bounds(subjects, first)
     cells = []
     for subject in subjects:
         m = found.get(subject.index)
-        bar = None if m is None else _bar(axis, m.value, m.low, m.high, bounds, chance)
+        bar = None if m is None else bar_of(axis, m.value, m.low, m.high, bounds, chance)
         cells.append(None if m is None else _Cell(m, bar))
     return _Row(REGISTRY[first.id], first.scope, axis, bounds, chance, tuple(cells))
 
@@ -530,28 +490,6 @@ def _starts(*prefixes: str) -> Callable[[Measurement], bool]:
 # -- Pictures ------------------------------------------------------------------------------------
 
 
-class _NoPicture(Exception):
-    """Why a picture cannot be shown, in words for the reader."""
-
-
-def _read_picture(artifact: Artifact, folder: Path) -> bytes:
-    """The bytes of a picture that lies in `folder` and is the one the record names."""
-    try:
-        root = folder.resolve()
-        file = (root / artifact.path).resolve()
-        if not file.is_relative_to(root):
-            raise _NoPicture("picture refused: its path leaves the record's folder")
-        if not file.is_file():
-            raise _NoPicture("picture missing")
-        data = file.read_bytes()
-    except (OSError, ValueError) as error:
-        raise _NoPicture("picture cannot be read") from error
-    # A picture that was swapped after the audit is no evidence for what the record says.
-    if hashlib.sha256(data).hexdigest() != artifact.sha256.removeprefix("sha256:"):
-        raise _NoPicture("picture changed since the audit: its digest is not the record's")
-    return data
-
-
 def _data_uri(data: bytes) -> str:
     """PNG or JPEG only: an SVG could carry scripts."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -559,7 +497,7 @@ def _data_uri(data: bytes) -> str:
     elif data.startswith(b"\xff\xd8\xff"):
         media = "image/jpeg"
     else:
-        raise _NoPicture("not a PNG or JPEG picture")
+        raise NotThere("not a PNG or JPEG picture")
     return f"data:{media};base64,{base64.b64encode(data).decode('ascii')}"
 
 
@@ -580,9 +518,9 @@ def _embed(pictures: Sequence[_Picture]) -> int:
     room, left = _PAGE_ROOM, 0
     for picture in sorted(pictures, key=lambda picture: picture.rank):
         try:
-            data = _read_picture(picture.artifact, picture.folder)
+            data = read_artifact(picture.artifact, picture.folder, "picture")
             source = _data_uri(data)
-        except _NoPicture as error:
+        except NotThere as error:
             picture.problem = str(error)
             continue
         if len(source) > min(room, _PICTURE_ROOM):
@@ -680,8 +618,8 @@ def _isolation(subjects: Sequence[_Subject]) -> list[_IsolationGroup]:
 
 def _is_there(subject: _Subject, artifact: Artifact) -> bool:
     try:
-        _read_picture(artifact, subject.folder)
-    except _NoPicture:
+        read_artifact(artifact, subject.folder, "picture")
+    except NotThere:
         return False
     return True
 
@@ -826,7 +764,7 @@ def _reliability(subjects: Sequence[_Subject]) -> list[tuple[_Subject, list[_Dot
 
 
 def _dot(accuracy: Measurement, confidence: Measurement) -> _Dot:
-    side = _Axis(0.0, 1.0)
+    side = Axis(0.0, 1.0)
 
     def up(value: float | None) -> float | None:
         return None if value is None else round(100 - side.x(value), 2)
@@ -1043,6 +981,23 @@ _INTROS = {
         "An average hides who pays for the mistakes. The eval set is split into groups and each "
         "is counted by itself; the worst one shows what happens where the shortcut does not help."
     ),
+    "associations": (
+        "Short prompts were searched, over and over from new starts, until the model said a concept. Listed "
+        "is what such prompts share beyond those for other words, or beyond those for the concept beside it: "
+        "lift says how many times as many hold it. What is shared was then put into plain sentences, where "
+        "only what moves the concept more than other words do is confirmed."
+    ),
+    "attribution": (
+        "What the model said after each prompt, and what its words did for that: the log-probability that is "
+        "lost without a word. Strong colour speaks for what was said, the other colour against it."
+    ),
+    "glitches": (
+        "Every token was put into ordinary texts. A word of the language changes what comes later in a way "
+        "that depends on the text; a glitch makes the model say the same thing everywhere."
+    ),
+    "texts": (
+        "How well the model expects ordinary texts that it was not trained on: what a repair may not cost."
+    ),
     "more": "What else was measured, with its 95% interval and sample size.",
     "left_out": (
         "What this audit did not measure, and what it would take to have it. What is not here has not "
@@ -1074,6 +1029,11 @@ _SHOWN_ELSEWHERE = (
     "isolation.",
     "shortcut.",
     "factor.",
+    "association.",
+    "attribution.",
+    "lexicon.",
+    "glitch.",
+    "perplexity.",
 )
 
 
@@ -1106,6 +1066,16 @@ def _robustness(subjects: Sequence[_Subject]) -> dict[str, Any]:
         "rows": _rows(subjects, lambda m: m.id.startswith("robustness.") and not _is_corrupted(m)),
         "grids": _corrupted(subjects),
         "every": _rows(subjects, _is_corrupted),
+    }
+
+
+def _associations(subjects: Sequence[_Subject]) -> dict[str, Any]:
+    measures = ("association.confirmed", "association.pair_asymmetry", "association.reached")
+    return {
+        "comparisons": comparisons([(s.record, s.folder) for s in subjects]),
+        "rows": _rows(subjects, lambda m: m.id in measures),
+        "effects": _rows(subjects, lambda m: m.id == "association.effect"),
+        "searched": _notes_under(subjects, "associations."),
     }
 
 
@@ -1177,6 +1147,17 @@ def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
             "Attacks",
             {"rows": _rows(subjects, _starts("attack.")), "plates": _plates(subjects, "attacks")},
         ),
+        ("associations", "Associations", _associations(subjects)),
+        (
+            "attribution",
+            "Attribution",
+            {
+                "prompts": attributed_prompts([(s.record, s.folder) for s in subjects]),
+                "rows": _rows(subjects, _starts("attribution.", "lexicon.")),
+            },
+        ),
+        ("glitches", "Glitches", {"rows": _rows(subjects, _starts("glitch."))}),
+        ("texts", "Held-out texts", {"rows": _rows(subjects, _starts("perplexity."))}),
         (
             "groups",
             "Groups",

@@ -9,7 +9,10 @@ import pytest
 
 from candling.errors import ParamsError
 from candling.language import Discrete, LanguageModel, log_probabilities
+from candling.language.generation import continued
 from candling.language.mapping import associations, matched_controls
+from candling.language.search import generator_of
+from candling.language.training import Network, TextSchedule, fit, fresh, word_pieces
 from tests.language.conftest import Around, small
 
 QUICK = Discrete(width=24, budget=3000, patience=2, enough=-0.2)
@@ -76,15 +79,18 @@ def test_controls_are_about_as_likely_and_no_part_of_the_concept() -> None:
     found = matched_controls(model, [" girl"], 4, avoid=["doctor"])
     assert len(found) == len(set(found)) == 4
     assert not any("girl" in word or "doctor" in word for word in found)
-    prior = log_probabilities(
-        model, [[]] * 5, [model.encode(word) for word in (" girl", *found)], start=model.begin
-    ).tolist()
+    # Scored one word at a time, in the texts that the model says of itself.
+    drawn = continued(model, [[]] * 24, 24, start=model.begin, generator=generator_of("controls"))
+    heads = [text[:length] for text in drawn for length in range(len(text) + 1)]
+
+    def often(word: str) -> float:
+        found = log_probabilities(model, heads, model.encode(word), start=model.begin)
+        return float(found.double().logsumexp(0))
+
+    own = often(" girl")
     every = matched_controls(model, [" girl"], 1000, avoid=["doctor"])
-    others = log_probabilities(
-        model, [[]] * len(every), [model.encode(word) for word in every], start=model.begin
-    ).tolist()
-    nearest = sorted(abs(one - prior[0]) for one in others)[:4]
-    assert sorted(abs(one - prior[0]) for one in prior[1:]) == pytest.approx(nearest, abs=1e-5)
+    nearest = sorted(abs(often(word) - own) for word in every)[:4]
+    assert sorted(abs(often(word) - own) for word in found) == pytest.approx(nearest, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -99,3 +105,26 @@ def test_bad_input_is_told(change: dict[str, Any], message: str) -> None:
     given: dict[str, Any] = {"concept": " girl", "controls": CONTROLS, "restarts": 2, "length": 2} | change
     with pytest.raises(ParamsError, match=message):
         associations(small(), given.pop("concept"), discrete=QUICK, **given)
+
+
+def test_a_lexicon_is_tried_in_templates_flagged_or_not() -> None:
+    """A model that says b after a: of lexicons, the one that holds a is confirmed, the other is not."""
+    words = [f"w{letter}" for letter in "abcdefghijklmnopqrst"]
+    texts = [f"{word} is here and then {'yes' if word in words[:4] else 'no'}" for word in words] * 40
+    model = fit(
+        fresh(word_pieces(texts), Network(layers=1, width=32, heads=2), seed=0), texts,
+        TextSchedule(steps=150, learning_rate=1e-2), seed=0,
+    )  # fmt: skip
+    found = associations(
+        model, "yes", against="no", controls=["here", "then"], length=3, restarts=12,
+        discrete=Discrete(budget=3000, patience=2),
+        templates=["{} is here and then", "and {} is here and then"],
+        lexicons={"leading": words[:4], "other": words[4:8]},
+    )  # fmt: skip
+    assert found.paired is not None
+    rows = found.paired.set_index("item")
+    assert rows.confirmed["lexicon:leading"]
+    assert rows.effect_low["lexicon:leading"] > 0.5
+    assert not rows.confirmed["lexicon:other"]
+    # What leads away from a concept is an association too, of a lexicon that someone named.
+    assert found.table.set_index("item").effect["lexicon:leading"] > 0
