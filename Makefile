@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := 1
 .PHONY: audit test slow lint .venv
 
 audit: .venv
-	dvc repro
+	dvc repro audit
 	@for subject in before control after; do candling gate reports/tanks/$$subject || [ $$? -eq 1 ] || exit 1; done
 	@echo "report: $(CURDIR)/reports/tanks/report.html"
 

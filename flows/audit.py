@@ -20,6 +20,7 @@ from tasks.context import LanguageContext, Listener, Workplace, listener, workpl
 from tasks.load_language_model import check_language_model
 from tasks.logs import one_line_errors
 from tasks.preflight import check_model, check_prefect, check_writable
+from tasks.prepare import prepare
 from tasks.publish import publish_audit
 from tasks.tracking import check_tracking
 from tasks.visualize_channels import check_layers
@@ -74,6 +75,7 @@ def main(params: Path, progress: Listener) -> Outcome:
         If params, data or a service cannot be used; nothing has been written then,
         unless pictures failed while they were imported, which leaves errored records.
     """
+    prepare(params.resolve(), ROOT)
     context = workplace(ROOT, params.resolve())
     if isinstance(context, LanguageContext):
         check_language_model(context)

@@ -15,7 +15,7 @@ from tasks.language_params import read_language_params
 __all__ = ["main"]
 
 
-def main(file: Path) -> None:
+def main(file: Path, root: Path | None = None) -> None:
     """Write all splits that `stories:` in the params names, one story a line."""
     params = read_language_params(file)
     if params.stories is None:
@@ -28,7 +28,7 @@ def main(file: Path) -> None:
         )  # fmt: skip
         if split.words is not None:
             texts = [" ".join(text.split()[: split.words]) for text in texts]
-        write_texts(Path.cwd() / params.stories.folder / f"{name}.txt", texts)
+        write_texts((root or Path.cwd()) / params.stories.folder / f"{name}.txt", texts)
 
 
 if __name__ == "__main__":

@@ -59,14 +59,14 @@ def repair(context: LanguageContext, name: str, start: Subject) -> Subject:
     return Subject(name, stored.path / "model", folder_digest(stored.path / "model"))
 
 
-def main(file: Path) -> None:
+def main(file: Path, root: Path | None = None) -> None:
     """The DVC stage that trains: `train:` of the params makes the model that `model:` names."""
     from candling.cli.progress import Progress
     from candling.language.stories import read_texts
     from candling.language.training import fit, fresh, save_language_model, word_pieces
     from tasks.context import one_thread
 
-    params, root = read_language_params(file), Path.cwd()
+    params, root = read_language_params(file), root or Path.cwd()
     if params.train is None:
         raise ParamsError(f"{file}: no `train:` section; this audit brings its model")
     out = root / params.model

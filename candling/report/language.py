@@ -113,7 +113,7 @@ def comparisons(subjects: Sequence[Audited]) -> list[Comparison]:
         lifts = [value for rows, _, _ in by.values() if len(rows) for value in _ranked(rows).high.head(_MOST)]
         axis = Axis(-1.0, max([1.0, *(math.log2(max(value, 1.0)) for value in lifts)]))
         charts = tuple(_chart(*by[index], axis) if index in by else None for index in range(len(subjects)))
-        out.append(Comparison(concept, against, charts))
+        out.append(Comparison(_shown(concept), _shown(against), charts))
     return out
 
 
@@ -124,6 +124,7 @@ def _ranked(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _chart(rows: pd.DataFrame, told: str, problem: str, axis: Axis) -> Chart:
+    told = _shown(told)
     if problem or not len(rows):
         return Chart((), (), (), told, problem or "nothing was shared often enough to be counted")
     most = max(1e-9, float(rows.lift.map(lambda lift: math.log(max(lift, 1.0))).max()))

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from captum.attr import FeatureAblation, LLMAttribution, TextTokenInput
 
 from candling.errors import ParamsError
 from candling.language import LanguageModel, attribute, log_probabilities
+from candling.language.training import Network, TextSchedule, fit, fresh, word_pieces
 from candling.language.units import units_of
 from tests.language.conftest import Around, small, tokenizer
 
@@ -169,3 +171,38 @@ def test_a_tokenizer_of_another_model_is_noticed() -> None:
     short.resize_token_embeddings(100)
     with pytest.raises(ModelError, match="do not belong together"):
         LanguageModel(short, tokenizer("bos"))
+
+
+def test_marginal_scores_are_the_sum_over_what_the_model_expects() -> None:
+    """Against every token of the vocabulary, one at a time; of so few the most expected hold nearly all."""
+    model = small("gpt2", words="bos")
+    prompt = "The doctor gave the"
+    tokens, target = model.encode(prompt), model.encode(" boy")
+    found = attribute(model, prompt, target=" boy", unit="token", method="marginal", faithfulness=False)
+    whole = float(log_probabilities(model, [tokens], target))
+    for place, score in enumerate(found.scores.tolist()):
+        head = [*model.start, *tokens[:place]]
+        with torch.inference_mode():
+            expected = model.network(input_ids=torch.tensor([head])).logits[0, -1].log_softmax(-1)
+        best, others = expected.topk(16)
+        rows = [[*tokens[:place], int(other), *tokens[place + 1 :]] for other in others]
+        after = log_probabilities(model, rows, target).double()
+        assert score == pytest.approx(
+            whole - float((after + best - best.logsumexp(0)).logsumexp(0)), abs=1e-4
+        )
+
+
+def test_what_grammar_alone_asks_for_counts_for_nothing_at_the_margin() -> None:
+    """A token that the model is sure of gives way to itself; without it the text is no text."""
+    texts = [f"{who} is a {what}" for who, what in (("ann", "cook"), ("bob", "clerk"))] * 200
+    model = fit(
+        fresh(word_pieces(texts), Network(layers=1, width=32, heads=2), seed=0), texts,
+        TextSchedule(steps=150, learning_rate=1e-2), seed=0,
+    )  # fmt: skip
+    found = {
+        method: attribute(model, "ann is a", target="cook", foil="clerk", method=method, faithfulness=False)
+        for method in ("marginal", "leave-one-out")
+    }
+    first, *rest = found["marginal"].scores.tolist()
+    assert first > 1
+    assert max(map(abs, rest)) < 0.3 < max(map(abs, found["leave-one-out"].scores.tolist()[1:]))
