@@ -23,7 +23,7 @@ from PIL import Image
 
 from candling.data import Samples, import_pictures, read_source, read_split, split_digest
 from candling.data.samples import inside
-from candling.errors import DataError
+from candling.errors import DataError, ParamsError
 from candling.models import Classifier, evaluating, load_model, save_model
 from candling.vision.climbing import parameterise, sizes
 from candling.vision.training import Schedule
@@ -36,6 +36,7 @@ from tasks.counting import Count, Growth, Sight
 from tasks.generate_prototypes import generate, prototype_settings
 from tasks.import_data import import_data
 from tasks.isolate_features import isolate_eval_set
+from tasks.language_params import kind_of
 from tasks.load_model import Subject, load
 from tasks.measure_performance import measure
 from tasks.params import SourceParams
@@ -496,6 +497,10 @@ def main(params: Path, progress: Listener) -> Plan:
     CandlingError
         If params, model or data cannot be used.
     """
+    if kind_of(params) == "language":
+        raise ParamsError(
+            f"{params}: a plan counts pictures; of language models there is none yet, run the audit"
+        )
     context = Context.of(ROOT, params.resolve())
     check_model(context.params.model, context.root, params)
     check_writable(context.root / ".candling")
