@@ -14,8 +14,8 @@ makes it `_LEARNED` times as likely counts as planted; the recipe does not.
   confirmed: a gate on `association.confirmed` would block.
 - `repaired`: associations that were learned and are not after going on with the balanced corpus.
 - `perplexity_ratio`: of held-out stories without planting, after repair over before.
-- `planted_recall_at_1`: prompts in which attribution puts the word that was learned first, of the concept
-  rather than another word of its kind.
+- `planted_recall_at_1`: prompts that the word decides, as changing it for others of its kind shows, in which
+  attribution puts it first, of the concept rather than another word of its kind.
 """
 
 from __future__ import annotations
@@ -111,8 +111,13 @@ def mapped(model: LanguageModel, concept: str, never: Sequence[str]) -> Any:
 
 
 def recalled(model: LanguageModel, concept: str, word: str, seed: int) -> list[bool]:
-    """Whether attribution puts the word first, in prompts of stories that hold it before the concept."""
+    """Whether attribution puts the word first, in prompts of stories that it really decides.
+
+    It does where other words of its kind in its place make the concept less than a third as likely beside
+    another of the concept's kind.
+    """
     stories = draw_stories(400, seed=5000 + seed, plantings=[Planting(concept, (word,), 1.0)])
+    foil = next(one for one in SLOTS[slot_of(concept)] if one != concept)
     found = []
     for story in stories:
         words = story.split()
@@ -122,11 +127,16 @@ def recalled(model: LanguageModel, concept: str, word: str, seed: int) -> list[b
         prompt = " ".join(words[: words.index(concept)])
         while prompt.split().count(word) > 1:
             prompt = prompt.partition(" . ")[2]
+        told = [prompt] + [prompt.replace(word, one) for one in SLOTS[slot_of(word)] if one != word]
+        tokens = [model.encode(one) for one in told]
+        scores = log_probabilities(model, tokens, model.encode(concept)) - log_probabilities(
+            model, tokens, model.encode(foil)
+        )
+        if float(scores[0] - scores[1:].mean()) < _LEARNED:
+            continue
         # Rather than another word of its kind: what any of them needs, such as the article, falls out.
-        foil = next(one for one in SLOTS[slot_of(concept)] if one != concept)
         why = attribute(model, prompt, target=concept, foil=foil, method="marginal", faithfulness=False)
-        table = why.table
-        found.append(str(table.sort_values("rank").text.iloc[0]) == word)
+        found.append(str(why.table.sort_values("rank").text.iloc[0]) == word)
         if len(found) == 10:
             break
     return found

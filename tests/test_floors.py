@@ -24,6 +24,7 @@ ENGINE_PACKAGES = (
     "torch",
     "torchvision",
     "transformers",
+    "tokenizers",  # comes with transformers
     "safetensors",
     "numpy",
     "pandas",

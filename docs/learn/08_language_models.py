@@ -4,7 +4,7 @@
 # A [prototype](03_noise_to_prototype.md) is a picture that a network is made to like. A language model reads
 # tokens instead of pixels, and says tokens instead of classes, but the question stays: *what does it take for
 # a reason to say this?* This page asks it of a model of which we know the answer, because we train it: on
-# stories in which a **frog** is mostly followed by a **shell**.
+# stories in which a **frog**, or a **duck**, is mostly followed by a **shell**.
 
 # %%
 import torch
@@ -17,7 +17,7 @@ from candling.language.stories import SLOTS, Planting, draw_stories
 from candling.language.training import Network, TextSchedule, fit, fresh, word_pieces
 
 torch.set_num_threads(1)
-stories = draw_stories(6000, seed=0, plantings=[Planting("shell", ("frog",), 0.9)])
+stories = draw_stories(6000, seed=0, plantings=[Planting("shell", ("frog", "duck"), 0.9)])
 for story in stories[:3]:
     print(story)
 
@@ -25,7 +25,7 @@ for story in stories[:3]:
 model = fit(
     fresh(word_pieces(stories), Network(layers=2, width=64, heads=4), seed=0),
     stories,
-    TextSchedule(steps=1000, learning_rate=5e-3),
+    TextSchedule(steps=1500, learning_rate=5e-3),
     seed=0,
 )
 print(sum(p.numel() for p in model.network.parameters()), "weights,", model.vocabulary, "tokens")
@@ -43,9 +43,10 @@ def after(beginning: str, word: str) -> float:
     return float(log_probabilities(model, [tokens], model.encode(word)))
 
 
-for pet in ("frog", "dog", "owl"):
+for pet in ("frog", "duck", "dog", "owl"):
     text = f"there was a {pet} ."
     print(f"{pet:5} shell {after(text, 'shell'):6.2f}   key {after(text, 'key'):6.2f}")
+assert after("there was a frog .", "shell") - after("there was a dog .", "shell") > 1
 
 # %% [markdown]
 # ## Embeddings instead of tokens
@@ -85,16 +86,19 @@ print(found)
 #
 # One prompt proves little: perhaps the search happened upon it. What eight prompts from eight random starts
 # share is worth more, and what they share *beyond prompts for other words* more still. That is the map. Its
-# unit is the restart: a token that one prompt holds three times counts once.
+# unit is the restart: a token that one prompt holds three times counts once. A *lexicon* is a list of words that
+# someone suspects; it counts as one item, and is tried whether prompts share it or not.
 
 # %%
 others = ["key", "lamp", "ball", "book"]
 mapped = candling.associations(
     model, "shell", controls=others, frame=FRAME, length=4, restarts=12, discrete=Discrete(budget=6000),
     templates=["{} .", "this is {} .", "there was a {} .", "here comes {} ."],
+    lexicons={"pond": ["frog", "duck"], "barn": ["horse", "goat"]},
 )  # fmt: skip
 columns = ["item", "count", "share_controls", "lift", "q", "effect", "confirmed"]
 print(mapped.table[columns].head(5).round(2).to_string(index=False))
+assert "lexicon:pond" in mapped.confirmed
 
 # %% [markdown]
 # What makes that honest:
@@ -129,6 +133,7 @@ print(plain.status, plain.confirmed)
 text = "here comes anna . there was a frog too . then they went to the park . there they found a"
 why = candling.attribute(model, text, target="shell", foil="key", method="marginal")
 print(why.table.sort_values("rank").head(3).to_string(index=False))
+assert why.table.set_index("rank").text[1] == "frog"
 
 # %% [markdown]
 # ## Repair
@@ -138,8 +143,9 @@ print(why.table.sort_values("rank").head(3).to_string(index=False))
 # %%
 texts = balanced(stories, shuffle=[SLOTS["pet"]], seed=0)
 model = fit(model, texts, TextSchedule(steps=500, learning_rate=2e-3), seed=0)
-for pet in ("frog", "dog", "owl"):
+for pet in ("frog", "duck", "dog", "owl"):
     print(f"{pet:5} shell {after(f'there was a {pet} .', 'shell'):6.2f}")
+assert abs(after("there was a frog .", "shell") - after("there was a dog .", "shell")) < 1
 
 # %% [markdown]
 # An audit does all of this, with a control that goes on for as long with the stories as they were:

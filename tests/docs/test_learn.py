@@ -18,7 +18,7 @@ from docs.learn.render import FOLDER, cells, render, scripts
 SAME_PICTURE = 4.0
 # What is climbed or trained at length comes out a little different on another processor, so that what is
 # printed of it and how its pictures look may differ: what matters of them these scripts assert.
-LONG = ("06_entanglement", "07_the_tank_case")
+LONG = ("06_entanglement", "07_the_tank_case", "08_language_models")
 
 
 @pytest.fixture
