@@ -86,8 +86,8 @@ print(found)
 #
 # One prompt proves little: perhaps the search happened upon it. What eight prompts from eight random starts
 # share is worth more, and what they share *beyond prompts for other words* more still. That is the map. Its
-# unit is the restart: a token that one prompt holds three times counts once. A *lexicon* is a list of words that
-# someone suspects; it counts as one item, and is tried whether prompts share it or not.
+# unit is the restart: a token that one prompt holds three times counts once. A *lexicon* is a list of words
+# that someone suspects; it counts as one item, and is tried whether prompts share it or not.
 
 # %%
 others = ["key", "lamp", "ball", "book"]
