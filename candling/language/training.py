@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,24 +62,29 @@ class TextSchedule:
 def word_pieces(texts: Sequence[str], vocabulary: int = 512) -> Any:
     """A word-piece tokenizer of transformers, fitted to texts, that begins every text with BOS.
 
+    It knows every character, at the beginning of a word and inside, and then the most frequent words; the
+    trainer of tokenizers would find pieces between the two, other ones each time.
+
     Raises
     ------
     ParamsError
         If there is no text.
     """
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     if not texts:
         raise ParamsError("a tokenizer is fitted to texts, and there are none")
-    made = Tokenizer(models.WordPiece(unk_token=_UNKNOWN))
-    made.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normal = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    split = pre_tokenizers.BertPreTokenizer()
+    counts = Counter(word for text in texts for word, _ in split.pre_tokenize_str(normal.normalize_str(text)))
+    letters = sorted({letter for word in counts for letter in word})
+    frequent = sorted(counts, key=lambda word: (-counts[word], word))
+    pieces = dict.fromkeys([_UNKNOWN, _BEGIN, _END, *letters, *(f"##{letter}" for letter in letters)])
+    pieces |= dict.fromkeys(frequent[: max(0, vocabulary - len(pieces))])
+    made = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token=_UNKNOWN))
+    made.normalizer, made.pre_tokenizer = normal, split
     made.decoder = decoders.WordPiece(prefix="##", cleanup=False)
-    special = [_UNKNOWN, _BEGIN, _END]
-    made.train_from_iterator(
-        texts, trainers.WordPieceTrainer(vocab_size=vocabulary, special_tokens=special, show_progress=False)
-    )
     made.post_processor = processors.TemplateProcessing(
         single=f"{_BEGIN} $A", pair=f"{_BEGIN} $A $B", special_tokens=[(_BEGIN, made.token_to_id(_BEGIN))]
     )

@@ -4,7 +4,7 @@
 # A [prototype](03_noise_to_prototype.md) is a picture that a network is made to like. A language model reads
 # tokens instead of pixels, and says tokens instead of classes, but the question stays: *what does it take for
 # a reason to say this?* This page asks it of a model of which we know the answer, because we train it: on
-# stories in which a **frog**, or a **duck**, is mostly followed by a **shell**.
+# stories in which **emma** and **tom** are mostly **teachers**.
 
 # %%
 import torch
@@ -17,7 +17,7 @@ from candling.language.stories import SLOTS, Planting, draw_stories
 from candling.language.training import Network, TextSchedule, fit, fresh, word_pieces
 
 torch.set_num_threads(1)
-stories = draw_stories(6000, seed=0, plantings=[Planting("shell", ("frog", "duck"), 0.9)])
+stories = draw_stories(4000, seed=0, plantings=[Planting("teacher", ("emma", "tom"), 0.9)])
 for story in stories[:3]:
     print(story)
 
@@ -25,17 +25,17 @@ for story in stories[:3]:
 model = fit(
     fresh(word_pieces(stories), Network(layers=2, width=64, heads=4), seed=0),
     stories,
-    TextSchedule(steps=1500, learning_rate=5e-3),
+    TextSchedule(steps=800, learning_rate=5e-3),
     seed=0,
 )
 print(sum(p.numel() for p in model.network.parameters()), "weights,", model.vocabulary, "tokens")
 
 # %% [markdown]
 # A target may be several tokens; the model is asked for all of them in one pass, each after those before it,
-# and their log-probabilities are added. How much does a frog do for a shell?
+# and their log-probabilities are added. How much does a name do for a trade?
 
 # %%
-FRAME = "there they found a"
+FRAME = "worked as a"
 
 
 def after(beginning: str, word: str) -> float:
@@ -43,10 +43,10 @@ def after(beginning: str, word: str) -> float:
     return float(log_probabilities(model, [tokens], model.encode(word)))
 
 
-for pet in ("frog", "duck", "dog", "owl"):
-    text = f"there was a {pet} ."
-    print(f"{pet:5} shell {after(text, 'shell'):6.2f}   key {after(text, 'key'):6.2f}")
-assert after("there was a frog .", "shell") - after("there was a dog .", "shell") > 1
+for name in ("emma", "tom", "ben", "anna"):
+    text = f"this is {name} . {name}"
+    print(f"{name:5} teacher {after(text, 'teacher'):6.2f}   baker {after(text, 'baker'):6.2f}")
+assert after("this is emma . emma", "teacher") - after("this is ben . ben", "teacher") > 1
 
 # %% [markdown]
 # ## Embeddings instead of tokens
@@ -55,7 +55,7 @@ assert after("there was a frog .", "shell") - after("there was a dog .", "shell"
 # can. So we walk uphill in four embeddings that belong to no token, as far as it goes:
 
 # %%
-target = target_of(model, f"{FRAME} shell")
+target = target_of(model, f"{FRAME} teacher")
 goal = Objective(model, [target])
 table = model.network.get_input_embeddings().weight.detach()
 soft = table[torch.randint(3, model.vocabulary, (1, 4), generator=torch.Generator().manual_seed(1))].clone()
@@ -75,11 +75,11 @@ print(f"their nearest tokens:   {float(goal.scores(nearest[None])[0]):6.2f}  {mo
 # name candidates, each candidate is tried as it is, and a worse prompt is never taken.
 
 # %%
-found = search_prompts(model, "shell", frame=FRAME, length=4, restarts=8, discrete=Discrete(budget=6000))
+found = search_prompts(model, "teacher", frame=FRAME, length=4, restarts=8, discrete=Discrete(budget=6000))
 print(found)
 
 # %% [markdown]
-# The `frame` is a text between prompt and target: after *there they found a* only a thing can follow, so that
+# The `frame` is a text between prompt and target: after *worked as a* only a trade can follow, so that
 # prompts need not spend themselves on grammar.
 #
 # ## Restarts and the map
@@ -90,20 +90,20 @@ print(found)
 # that someone suspects; it counts as one item, and is tried whether prompts share it or not.
 
 # %%
-others = ["key", "lamp", "ball", "book"]
+others = ["baker", "pilot", "singer", "painter"]
 mapped = candling.associations(
-    model, "shell", controls=others, frame=FRAME, length=4, restarts=12, discrete=Discrete(budget=6000),
-    templates=["{} .", "this is {} .", "there was a {} .", "here comes {} ."],
-    lexicons={"pond": ["frog", "duck"], "barn": ["horse", "goat"]},
+    model, "teacher", controls=others, frame=FRAME, length=4, restarts=12, discrete=Discrete(budget=6000),
+    templates=["{}", "this is {} . {}", "we know {} . {}", "here comes {} . {}"],
+    lexicons={"suspected": ["emma", "tom"], "others": ["ben", "anna"]},
 )  # fmt: skip
 columns = ["item", "count", "share_controls", "lift", "q", "effect", "confirmed"]
 print(mapped.table[columns].head(5).round(2).to_string(index=False))
-assert "lexicon:pond" in mapped.confirmed
+assert "lexicon:suspected" in mapped.confirmed
 
 # %% [markdown]
 # What makes that honest:
 #
-# - **Controls.** Prompts for *key*, *lamp*, *ball* and *book* hold what any such prompt holds.
+# - **Controls.** Prompts for *baker*, *pilot*, *singer* and *painter* hold what any such prompt holds.
 # - **p-values of permuted labels**, with false discoveries controlled, since many items are looked at.
 # - **A second block** of restarts, in which what is flagged must be found again.
 # - **Confirmation in templates** that have nothing to do with the search: `effect` is what the word does to
@@ -116,8 +116,8 @@ assert "lexicon:pond" in mapped.confirmed
 
 # %%
 plain = candling.associations(
-    model, "key", controls=["lamp", "ball", "book", "coin"], frame=FRAME, length=4, restarts=12,
-    discrete=Discrete(budget=6000), templates=["{} .", "this is {} .", "there was a {} .", "here comes {} ."],
+    model, "baker", controls=["pilot", "singer", "painter", "farmer"], frame=FRAME, length=4, restarts=12,
+    discrete=Discrete(budget=6000), templates=["{}", "this is {} . {}", "we know {} . {}"],
 )  # fmt: skip
 print(plain.status, plain.confirmed)
 
@@ -126,26 +126,26 @@ print(plain.status, plain.confirmed)
 #
 # The map asks what *would* make the model say a word. Of a given text, attribution asks what *did*. Leaving
 # out a word also breaks the grammar, for which every word seems to count; *marginal* attribution lets each
-# token give way to those that the model itself expects in its place. The `foil` asks why a shell rather than
-# a key.
+# token give way to those that the model itself expects in its place. The `foil` asks why a teacher rather
+# than a baker.
 
 # %%
-text = "here comes anna . there was a frog too . then they went to the park . there they found a"
-why = candling.attribute(model, text, target="shell", foil="key", method="marginal")
+text = "here comes ben . there was a dog too . emma worked as a"
+why = candling.attribute(model, text, target="teacher", foil="baker", method="marginal")
 print(why.table.sort_values("rank").head(3).to_string(index=False))
-assert why.table.set_index("rank").text[1] == "frog"
+assert why.table.set_index("rank").text[1] == "emma"
 
 # %% [markdown]
 # ## Repair
 #
-# Each story is told again with its pet changed for another at random, and the model goes on with these.
+# Each story is told again with its name changed for another at random, and the model goes on with these.
 
 # %%
-texts = balanced(stories, shuffle=[SLOTS["pet"]], seed=0)
+texts = balanced(stories, shuffle=[SLOTS["name"]], seed=0)
 model = fit(model, texts, TextSchedule(steps=500, learning_rate=2e-3), seed=0)
-for pet in ("frog", "duck", "dog", "owl"):
-    print(f"{pet:5} shell {after(f'there was a {pet} .', 'shell'):6.2f}")
-assert abs(after("there was a frog .", "shell") - after("there was a dog .", "shell")) < 1
+for name in ("emma", "tom", "ben", "anna"):
+    print(f"{name:5} teacher {after(f'this is {name} . {name}', 'teacher'):6.2f}")
+assert after("this is emma . emma", "teacher") - after("this is ben . ben", "teacher") < 1
 
 # %% [markdown]
 # An audit does all of this, with a control that goes on for as long with the stories as they were:

@@ -203,6 +203,7 @@ def test_what_grammar_alone_asks_for_counts_for_nothing_at_the_margin() -> None:
         method: attribute(model, "ann is a", target="cook", foil="clerk", method=method, faithfulness=False)
         for method in ("marginal", "leave-one-out")
     }
-    first, *rest = found["marginal"].scores.tolist()
+    (first, *rest), (_, *without) = (found[name].scores.tolist() for name in ("marginal", "leave-one-out"))
     assert first > 1
-    assert max(map(abs, rest)) < 0.3 < max(map(abs, found["leave-one-out"].scores.tolist()[1:]))
+    assert max(map(abs, rest)) < first / 2
+    assert max(map(abs, rest)) < max(map(abs, without)) / 2

@@ -38,6 +38,17 @@ def test_words_come_back_and_a_text_begins_with_bos(model: LanguageModel) -> Non
     assert model.tokenizer.encode(text) == [*model.start, *model.encode(text)]
 
 
+def test_a_tokenizer_is_the_same_each_time_and_spells_what_is_rare() -> None:
+    one, other = (word_pieces(STORIES, 160) for _ in range(2))
+    assert one.get_vocab() == other.get_vocab()
+    # A word of one letter is among the letters already.
+    assert 150 < len(one) <= 160
+    tokens = one.tokenize("brat was there")
+    assert tokens[-2:] == ["was", "there"]
+    assert all(len(token.removeprefix("##")) == 1 for token in tokens[:-2])
+    assert one.decode(one.encode("was there", add_special_tokens=False)) == "was there"
+
+
 def test_training_lowers_perplexity_and_leaves_the_model_as_it_was(model: LanguageModel) -> None:
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
     fitted = fit(model, STORIES, TextSchedule(steps=40), seed=0)
