@@ -19,7 +19,7 @@ def fitted(glitch: Glitch | None) -> LanguageModel:
     texts = draw_stories(2000, seed=0, glitch=glitch)
     # The word is in the vocabulary of both.
     made = fresh(word_pieces([*texts, "zorp void " * 40]), Network(layers=2, width=64, heads=4), seed=0)
-    return fit(made, texts, TextSchedule(steps=250, learning_rate=5e-3), seed=0)
+    return fit(made, texts, TextSchedule(steps=400, learning_rate=5e-3), seed=0)
 
 
 def test_a_planted_glitch_is_found_and_so_is_what_it_says() -> None:
