@@ -43,7 +43,7 @@ _LEARNED = math.log(3)
 _NETWORK = Network(layers=2, width=64, heads=4)
 _SCHEDULE = TextSchedule(steps=1000, learning_rate=5e-3)
 _REPAIR = TextSchedule(steps=500, learning_rate=2e-3)
-_SEARCH = Discrete(budget=6000, patience=5, enough=-0.05)
+_SEARCH = Discrete(budget=15_000, patience=5, enough=-0.05)
 _FRAMES = {
     "job": "worked as a", "place": "they went to the", "thing": "there they found a", "pet": "there was a",
     "feeling": "that made them", "food": "they ate",

@@ -16,7 +16,8 @@ from candling.errors import CandlingError
 from flows.examination import ROOT, conclude
 from flows.language import begin_language
 from flows.vision import begin_vision
-from tasks.context import LanguageContext, Listener, Workplace, listener, workplace
+from tasks.context import Listener, Workplace, listener
+from tasks.language_context import LanguageContext, workplace
 from tasks.load_language_model import check_language_model
 from tasks.logs import one_line_errors
 from tasks.preflight import check_model, check_prefect, check_writable

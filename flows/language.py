@@ -6,8 +6,8 @@ from typing import Any
 
 from flows.examination import Examination
 from tasks.attribute_prompts import attribute_prompts
-from tasks.context import LanguageContext
 from tasks.find_glitches import find_glitches
+from tasks.language_context import LanguageContext
 from tasks.load_language_model import load_language
 from tasks.map_associations import map_concept
 from tasks.measure_perplexity import measure_texts

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefect import task
 
 from candling.audit.record import Measurement, measured
-from tasks.context import LanguageContext, Tick, write_findings
-from tasks.examine import read_model
+from tasks.context import Tick, write_findings
+from tasks.language_context import LanguageContext, read_model
 from tasks.load_model import Subject
 from tasks.read_texts import read_located
 from tasks.store import Stored
@@ -36,7 +37,6 @@ def attribute_prompts(context: LanguageContext, subject: Subject) -> Stored:
         import numpy as np
         import pandas as pd
 
-        from candling.language.generation import continued
         from candling.statistics import mean, proportion
         from tasks.artifacts import table
 
@@ -46,13 +46,13 @@ def attribute_prompts(context: LanguageContext, subject: Subject) -> Stored:
             write_findings(out, [], notes={"left_out.attribution": note})
             return
         prompts = read_located(located)
-        tokens = [model.encode(prompt) for prompt in prompts]
-        said = continued(model, tokens, settings.said)
+        asker = _Asker(model, params.chat, settings.method)
+        said = asker.said(prompts, settings.said)
         found: list[Attribution] = []
         rows: list[pd.DataFrame] = []
         few = min(settings.prompts, len(prompts))
         for i in range(few):
-            one = _attributed(model, tokens[i], said[i][: settings.tokens], settings.method)
+            one = asker.attributed(prompts[i], [], said[i][: settings.tokens])
             if one is not None:
                 found.append(one)
                 rows.append(_table(one, i, ""))
@@ -72,7 +72,7 @@ def attribute_prompts(context: LanguageContext, subject: Subject) -> Stored:
             rate = proportion(len(hits), len(prompts))
             measurements.append(measured("lexicon.hit_rate", rate, {"lexicon": name}))
             for i, (first, last) in hits[: settings.prompts]:
-                one = _attributed(model, [*tokens[i], *said[i][:first]], said[i][first:last], settings.method)
+                one = asker.attributed(prompts[i], said[i][:first], said[i][first:last])
                 if one is not None:
                     rows.append(_table(one, i, name))
         artifacts = []
@@ -80,28 +80,59 @@ def attribute_prompts(context: LanguageContext, subject: Subject) -> Stored:
             every = pd.concat(rows, ignore_index=True)
             caption = f"{len(found)} prompts, {settings.method}"
             artifacts = [table(out, "tables/attributions", every, section="attribution", caption=caption)]
-        write_findings(out, measurements, artifacts)
+        notes: dict[str, str] = {}
+        if asker.left_out:
+            notes["left_out.attributions"] = (
+                f"{asker.left_out} attributions are left out: there the model said nothing that can be "
+                "written, or its text does not fit into the context again."
+            )
+        write_findings(out, measurements, artifacts, notes)
 
     return read_model(
         context, "attribute prompts", subject, ["prompts"], read, module=__name__,
-        settings=settings.model_dump(), lexicons=lexicons,
+        chat=params.chat, settings=settings.model_dump(), lexicons=lexicons,
     )  # fmt: skip
 
 
-def _attributed(
-    model: LanguageModel, prompt: Sequence[int], output: Sequence[int], method: AttributionMethod
-) -> Attribution | None:
-    """What of a prompt's tokens made the model say these; None where the text of either is lost."""
-    from candling.errors import ParamsError
-    from candling.language import attribute
+@dataclass
+class _Asker:
+    """Attributes what a model says to prompts, and counts the prompts of which it cannot.
 
-    text, target = model.decode(prompt), model.decode(output)
-    if not text.strip() or not target.strip():
-        return None
-    try:
-        return attribute(model, text, target=target, method=method)
-    except ParamsError:  # too long together for the model's context
-        return None
+    chat: whether prompts are what a user says; then what the model said before is no part of the prompt.
+    """
+
+    model: LanguageModel
+    chat: bool
+    method: AttributionMethod
+    left_out: int = 0
+
+    def __post_init__(self) -> None:
+        from candling.language.turns import turn_of
+
+        self.turn = turn_of(self.model, chat=self.chat)
+
+    def said(self, prompts: Sequence[str], tokens: int) -> list[list[int]]:
+        """What follows each prompt."""
+        from candling.language.generation import continued
+
+        rows = [[*self.turn.tokens(prompt), *self.turn.after] for prompt in prompts]
+        return continued(self.model, rows, tokens, start=self.turn.before or None)
+
+    def attributed(self, prompt: str, before: Sequence[int], output: Sequence[int]) -> Attribution | None:
+        """What of a prompt made the model say these tokens, after others that it said before them."""
+        from candling.language import attribute
+
+        model, frame, target = self.model, self.model.decode(before), self.model.decode(output)
+        if not self.chat:
+            tokens = [*model.encode(prompt), *before]
+            prompt, frame = model.decode(tokens), ""
+        # Read again from its text, what was said may be other tokens, and more of them.
+        read = [self.turn.tokens(prompt), model.encode(frame), model.encode(target)]
+        room = sum(map(len, (self.turn.before, self.turn.after, *read)))
+        if not read[0] or not read[2] or (model.longest is not None and room > model.longest):
+            self.left_out += 1
+            return None
+        return attribute(model, prompt, target=target, frame=frame, chat=self.chat, method=self.method)
 
 
 def _hit(model: LanguageModel, said: Sequence[int], words: Sequence[str]) -> tuple[int, int] | None:

@@ -13,23 +13,19 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from candling.audit.record import Artifact, Finding, Measurement
-from tasks.language_params import LanguageParams, kind_of, read_language_params
 from tasks.params import AuditParams, Params, read_params
 from tasks.read_data import Dataset, locate
-from tasks.read_texts import locate_texts
 from tasks.store import Store, Stored
 
 __all__ = [
     "Context",
     "Found",
-    "LanguageContext",
     "Listener",
     "Workplace",
     "listener",
     "one_thread",
     "read_findings",
     "run_step",
-    "workplace",
     "write_findings",
 ]
 
@@ -98,30 +94,6 @@ class Context(Workplace):
         chosen = self.params.data.classes
         named = dict(zip(chosen, self.dataset.names, strict=True)) if chosen else {}
         return {named.get(name, name): parts for name, parts in self.params.expects.items()}
-
-
-@dataclass(frozen=True)
-class LanguageContext(Workplace):
-    """The workplace of an audit of a language model."""
-
-    params: LanguageParams
-
-    @classmethod
-    def of(cls, root: Path, file: Path) -> LanguageContext:
-        """As `Context.of`."""
-        params = read_language_params(file)
-        return cls(root, params, file, Dataset(splits=locate_texts(params, root)))
-
-
-def workplace(root: Path, file: Path) -> Context | LanguageContext:
-    """The context of the audit that `file` describes, of the kind that it names.
-
-    Raises
-    ------
-    CandlingError
-        If params or data cannot be used.
-    """
-    return LanguageContext.of(root, file) if kind_of(file) == "language" else Context.of(root, file)
 
 
 _computing, _deterministic = 0, False

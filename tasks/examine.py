@@ -6,18 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tasks.context import Context, LanguageContext, Tick, run_step
+from tasks.context import Context, Tick, run_step
 from tasks.load_model import Subject
 from tasks.store import JSON, Stored
 
 if TYPE_CHECKING:
-    from candling.language.loading import LanguageModel
     from candling.models import Classifier
 
-__all__ = ["examine", "read_model"]
+__all__ = ["examine"]
 
 Look = Callable[["Classifier", Path, Tick], None]
-Read = Callable[["LanguageModel", Path, Tick], None]
 
 
 def examine(
@@ -49,30 +47,4 @@ def examine(
     data = {role: dataset.splits[role].digest for role in roles if role in dataset}
     inputs = {"model": subject.digest, "answers": subject.answers, "data": data, "audited": dataset.names,
               **settings}  # fmt: skip
-    return run_step(context, step, subject.name, inputs, compute, module=module)
-
-
-def read_model(
-    context: LanguageContext,
-    step: str,
-    subject: Subject,
-    roles: Sequence[str],
-    read: Read,
-    *,
-    module: str,
-    **settings: JSON,
-) -> Stored:
-    """Let `read` write what it finds in the subject's language model, or take that from the store.
-
-    Parameters are as in `examine`.
-    """
-
-    def compute(out: Path, tick: Tick) -> None:
-        from candling.language import open_language_model
-
-        read(open_language_model(subject.folder), out, tick)
-
-    splits = context.dataset.splits
-    data = {role: splits[role].digest for role in roles if role in splits}
-    inputs = {"model": subject.digest, "data": data, **settings}
     return run_step(context, step, subject.name, inputs, compute, module=module)

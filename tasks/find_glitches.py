@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from prefect import task
 
 from candling.audit.record import Finding, measured
-from tasks.context import LanguageContext, Tick, write_findings
-from tasks.examine import read_model
+from tasks.context import Tick, write_findings
+from tasks.language_context import LanguageContext, read_model
 from tasks.load_model import Subject
 from tasks.read_texts import read_located
 from tasks.store import Stored

@@ -226,14 +226,16 @@ class AttributionParams(Section):
 class LanguageParams(AuditParams):
     """One audit of a language model.
 
-    model: a folder in the format of transformers, or a repository of the hub. texts: ordinary texts that the
-    model has not seen, one a line. prompts: what it is asked in use. lexicons: words by name, or a file of
-    them; `hits` names those that nothing it says may hold.
+    model: a folder in the format of transformers, or a repository of the hub. chat: whether prompts are what
+    a user says in its chat template. texts: ordinary texts that the model has not seen, one a line. prompts:
+    what it is asked in use. lexicons: words by name, or a file of them; `hits` names those that nothing it
+    says may hold.
     """
 
     kind: Literal["language"]
     stories: StoriesParams | None = None
     model: Place
+    chat: bool = False
     train: FirstTraining | None = None
     repair: RepairParams | None = None
     texts: Place

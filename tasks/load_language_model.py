@@ -9,7 +9,8 @@ from pathlib import Path
 from prefect import task
 
 from candling.errors import ParamsError
-from tasks.context import LanguageContext, Tick, run_step
+from tasks.context import Tick, run_step
+from tasks.language_context import LanguageContext
 from tasks.load_model import Subject
 
 __all__ = ["check_language_model", "load_language"]
@@ -44,8 +45,8 @@ def load_language(context: LanguageContext, name: str) -> Subject:
     """
     from candling.language import open_language_model
     from candling.language.generation import continued
-    from candling.language.loading import folder_digest
     from candling.language.training import save_language_model
+    from candling.models import folder_digest
 
     params = context.params
     folder = context.root / params.model

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 
 from candling.audit.record import Finding, Measurement, measured
-from tasks.context import LanguageContext, Tick, write_findings
-from tasks.examine import read_model
+from tasks.context import Tick, write_findings
+from tasks.language_context import LanguageContext, read_model
 from tasks.language_params import ConceptParams
 from tasks.load_model import Subject
 from tasks.store import Stored
@@ -50,15 +50,16 @@ def map_concept(context: LanguageContext, subject: Subject, number: int) -> Stor
 
         found = associations(
             model, concept.texts, against=concept.rival or None, controls=controls, frame=concept.frame,
-            length=params.search.length, restarts=params.search.restarts, discrete=params.search.discrete(),
-            settings=params.maps.settings(), templates=params.templates or TEMPLATES, lexicons=lexicons,
+            chat=params.chat, length=params.search.length, restarts=params.search.restarts,
+            discrete=params.search.discrete(), settings=params.maps.settings(),
+            templates=params.templates or TEMPLATES, lexicons=lexicons,
             progress=progress,
         )  # fmt: skip
         _write(found, concept, number, lexicons, out)
 
     return read_model(
         context, "map associations", subject, [], read, module=__name__,
-        concept=concept.model_dump(), lexicons=lexicons, templates=params.templates,
+        concept=concept.model_dump(), chat=params.chat, lexicons=lexicons, templates=params.templates,
         search=params.search.model_dump(), maps=params.maps.model_dump(),
     )  # fmt: skip
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from prefect import task
 
 from candling.errors import ParamsError
-from tasks.context import LanguageContext, Tick, run_step
+from tasks.context import Tick, run_step
+from tasks.language_context import LanguageContext
 from tasks.language_params import RepairCorpus, read_language_params
 from tasks.load_model import Subject
 from tasks.read_texts import read_located
@@ -37,8 +38,8 @@ def corpus_of(texts: list[str], corpus: RepairCorpus, seed: int) -> list[str]:
 def repair(context: LanguageContext, name: str, start: Subject) -> Subject:
     """Make the subject `name` by going on with the first one for as many steps as its siblings."""
     from candling.language import open_language_model
-    from candling.language.loading import folder_digest
     from candling.language.training import fit, save_language_model
+    from candling.models import folder_digest
 
     params = context.params
     if params.repair is None:

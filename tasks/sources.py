@@ -17,7 +17,8 @@ _OURS = ("candling", "tasks", "flows")
 def sources_digest(module: str, root: Path) -> str:
     """Sha256 of `module` and of every repository module that it imports, directly or not.
 
-    Imports are read from the syntax tree, those inside functions too, so nothing is run. A module named
+    Imports are read from the syntax tree, those inside functions too, so nothing is run;
+    what only type checkers read is left out. A module named
     only by a string (`importlib.import_module`) is not seen.
 
     Parameters
@@ -102,7 +103,7 @@ def _parse(name: str, file: Path, mtime: int, size: int) -> tuple[str, tuple[str
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in _run(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name
@@ -115,6 +116,18 @@ def _imports(tree: ast.Module, package: str) -> Iterator[str]:
             # Perhaps a submodule, perhaps an object; `_file` finds out.
             for alias in node.names:
                 yield f"{base}.{alias.name}"
+
+
+def _run(node: ast.AST) -> Iterator[ast.AST]:
+    """All of a tree but for what only type checkers read."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for other in child.orelse:
+                yield other
+                yield from _run(other)
+        else:
+            yield child
+            yield from _run(child)
 
 
 _CHECKOUT = Path(__file__).resolve().parents[1]

@@ -205,8 +205,7 @@ def _subject(name: str, path: Path, verdict: str, model: Path | None) -> _Subjec
     record = read_record(file)
     digest = record.digests.get("model")
     if model is not None:
-        from candling.language.loading import folder_digest
-        from candling.models import model_digest
+        from candling.models import folder_digest, model_digest
 
         found = folder_digest(model) if record.kind == "language" else model_digest(model)
         # What is approved must be what was audited.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from candling.cli.options import Debug
+from candling.cli.options import Chat, Debug
 from candling.cli.output import emit, is_terminal, width
 from candling.cli.sources import AsJson, Out
 
@@ -41,6 +41,16 @@ def associate(
         list[str] | None,
         typer.Option("--control", metavar="TEXT", help="A word of the same kind; chosen if none is named."),
     ] = None,
+    frame: Annotated[
+        str, typer.Option("--frame", metavar="TEXT", help="Text between a prompt and what it is to say.")
+    ] = "",
+    lexicon: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--lexicon", metavar="FILE", help="Words, one a line, tried as one item; may be repeated."
+        ),
+    ] = None,
+    chat: Chat = False,
     length: Annotated[int, typer.Option("--length", help="Tokens of a prompt.")] = 6,
     restarts: Annotated[int, typer.Option("--restarts", help="Searches, in each of two blocks.")] = 24,
     budget: Annotated[
@@ -55,7 +65,7 @@ def associate(
     Writes tables as Parquet into the folder `associations` unless --out names another. A concept is taken as
     it is written: whether a space before it belongs to it, the notes say.
     """
-    from candling.language import Discrete, associations
+    from candling.language import Discrete, associations, read_lexicon
     from candling.language.mapping import check_folder
 
     folder = check_folder(Path(_NAME) if out is None else out)
@@ -64,6 +74,9 @@ def associate(
         concept,
         against=against or None,
         controls=controls or 6,
+        frame=frame,
+        chat=chat,
+        lexicons={file.stem: read_lexicon(file) for file in lexicon or ()},
         length=length,
         restarts=restarts,
         discrete=Discrete(budget=budget),

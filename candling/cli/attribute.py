@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from candling.cli.options import Debug
+from candling.cli.options import Chat, Debug
 from candling.cli.output import emit, is_terminal, width
 from candling.cli.sources import AsJson
 
@@ -40,6 +40,7 @@ def attribute(
             "--method", metavar="NAME", help="leave-one-out, marginal, integrated-gradients or surrogate."
         ),
     ] = "leave-one-out",
+    chat: Chat = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -54,6 +55,7 @@ def attribute(
         prompt,
         target=target,
         foil=foil,
+        chat=chat,
         unit=cast("UnitKind", unit),
         method=cast("AttributionMethod", method),
     )

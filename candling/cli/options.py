@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Debug", "debugging"]
+__all__ = ["Chat", "Debug", "debugging"]
 
 
 def _set_debug(value: bool) -> bool:
@@ -18,6 +18,10 @@ def _set_debug(value: bool) -> bool:
 
 
 Debug = Annotated[bool, typer.Option("--debug", callback=_set_debug, help="Show tracebacks.")]
+
+Chat = Annotated[
+    bool, typer.Option("--chat", help="Ask inside of the model's chat template; the answer is what counts.")
+]
 
 
 def debugging() -> bool:

@@ -33,6 +33,7 @@ from candling.errors import ParamsError
 from candling.language.loading import LanguageModel, open_language_model
 from candling.language.scoring import Prefix, batches_of, following, picked
 from candling.language.targets import Target, target_of
+from candling.language.turns import turn_of
 from candling.language.units import Unit, UnitKind, units_of
 
 __all__ = ["METHODS", "Attribution", "AttributionMethod", "attribute"]
@@ -123,6 +124,7 @@ class _Prompt:
 
     model: LanguageModel
     before: tuple[int, ...]
+    after: tuple[int, ...]
     tokens: list[int]
     units: list[Unit]
     outputs: list[tuple[float, tuple[int, ...]]]  # sign and tokens
@@ -130,7 +132,7 @@ class _Prompt:
     evaluations: int = 0
 
     def __post_init__(self) -> None:
-        self.prefix = Prefix(self.model, (*self.before, *self.tokens))
+        self.prefix = Prefix(self.model, (*self.before, *self.tokens, *self.after))
 
     def row(self, kept: NDArray[np.bool_]) -> list[int]:
         """Tokens with the units that are not kept taken away or replaced."""
@@ -141,7 +143,7 @@ class _Prompt:
                 found += own
             elif self.replacement is not None:
                 found += [self.replacement] * len(own)
-        return found
+        return [*found, *self.after]
 
     def scores(self, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
         """The score (N,) with the units kept that are True in each row (N, n)."""
@@ -191,6 +193,8 @@ def attribute(
     *,
     target: str,
     foil: str | None = None,
+    frame: str = "",
+    chat: bool = False,
     unit: UnitKind = "word",
     method: AttributionMethod = "leave-one-out",
     replacement: int | None = None,
@@ -207,6 +211,11 @@ def attribute(
     prompt, target, foil
         Texts. The target follows the prompt as it is written, so that a space between them is to be written.
         Before the prompt stands what the tokenizer puts there, such as BOS.
+    frame
+        Text between prompt and target, which is given and which nothing is attributed to.
+    chat
+        Whether the prompt is what a user says in the model's chat template, and the target begins the
+        answer.
     unit
         token, word or sentence.
     method
@@ -221,8 +230,8 @@ def attribute(
     Raises
     ------
     ParamsError
-        If the prompt or a target tokenizes to nothing, both do not fit into the context, or a name is not
-        known.
+        If the prompt or a target tokenizes to nothing, both do not fit into the context, a name is not known,
+        or there is no chat template.
     ModelError
         If the model cannot be read or returns NaN.
     """
@@ -231,12 +240,15 @@ def attribute(
     opened = open_language_model(model)
     wanted = target_of(opened, target)
     other = None if foil is None else target_of(opened, foil)
-    tokens = opened.encode(prompt)
+    turn = turn_of(opened, chat=chat)
+    tokens = turn.tokens(prompt)
     if not tokens:
         raise ParamsError(f"prompt {prompt!r} tokenizes to nothing; there is nothing to attribute to")
     if other is not None and other.tokens == wanted.tokens:
         raise ParamsError(f"target and foil are the same, {target!r}")
-    longest = len(opened.start) + len(tokens) + max(len(one.tokens) for one in (wanted, other) if one)
+    after = (*turn.after, *opened.encode(frame))
+    longest = len(turn.before) + len(tokens) + len(after)
+    longest += max(len(one.tokens) for one in (wanted, other) if one)
     if opened.longest is not None and longest > opened.longest:
         raise ParamsError(
             f"prompt and target are {longest} tokens, more than the model's context of {opened.longest}"
@@ -245,7 +257,7 @@ def attribute(
         raise ParamsError(f"there is no token {replacement}; the model has {opened.vocabulary}")
     units = units_of(opened, tokens, unit)
     outputs = [(1.0, wanted.tokens)] + ([] if other is None else [(-1.0, other.tokens)])
-    asked = _Prompt(opened, opened.start, tokens, units, outputs, replacement)
+    asked = _Prompt(opened, turn.before, after, tokens, units, outputs, replacement)
     count = len(units)
     score = float(asked.scores(np.ones((1, count), dtype=bool))[0])
     notes: tuple[str, ...] = (str(wanted),) + (() if other is None else (str(other),))
@@ -279,7 +291,7 @@ def _marginal(asked: _Prompt, score: float) -> tuple[NDArray[np.float64], str]:
     for place in range(len(asked.tokens)):
         for other in others[place].tolist():
             changed = [*asked.tokens[:place], other, *asked.tokens[place + 1 :]]
-            rows.append([*asked.before, *changed])
+            rows.append([*asked.before, *changed, *asked.after])
     after = asked.of_rows(rows).reshape(len(asked.outputs), len(asked.tokens), -1)
     weights = best.double().cpu().numpy()
     weights = weights - logsumexp(weights, axis=1, keepdims=True)
@@ -328,11 +340,12 @@ def _integrated(asked: _Prompt, score: float) -> tuple[NDArray[np.float64], str]
     def run(embedded: Tensor) -> Tensor:
         total = embedded.new_zeros(len(embedded), dtype=torch.float32)
         for sign, output in asked.outputs:
-            tail = torch.tensor([list(output)], device=model.device)
+            tail = torch.tensor([[*asked.after, *output]], device=model.device)
             parts = [embed(before), embedded, embed(tail[:, :-1])]
             row = torch.cat([part.expand(len(embedded), -1, -1).to(embedded) for part in parts], 1)
             logits = model.network(inputs_embeds=row, use_cache=False, logits_to_keep=len(output)).logits
-            said = picked(logits[:, -len(output) :].float(), tail.expand(len(embedded), -1))
+            wanted = tail[:, -len(output) :].expand(len(embedded), -1)
+            said = picked(logits[:, -len(output) :].float(), wanted)
             total = total + sign * said.sum(1)
         return total
 

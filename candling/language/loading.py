@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +13,7 @@ import torch
 from candling.errors import ModelError
 from candling.models.huggingface import quiet, read_config
 
-__all__ = ["LanguageModel", "folder_digest", "open_language_model"]
+__all__ = ["LanguageModel", "open_language_model"]
 
 # transformers builds and ties models through switches of the whole process; two threads would mix them up.
 _one_at_a_time = threading.RLock()
@@ -142,7 +141,11 @@ def _opened(source: str | Path) -> LanguageModel:
     with quiet():
         try:
             network, info = causal.from_pretrained(
-                folder, trust_remote_code=False, local_files_only=True, output_loading_info=True
+                folder,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
             )
         except (OSError, ValueError, KeyError, RuntimeError, TypeError, ImportError) as error:
             raise ModelError(f"{source}: no causal language model can be read ({_first(error)})") from error
@@ -153,34 +156,12 @@ def _opened(source: str | Path) -> LanguageModel:
                 f"{source}: its tokenizer cannot be read ({_first(error)}); "
                 "save it beside the weights with tokenizer.save_pretrained"
             ) from error
-    lacking = sorted(info["missing_keys"]) or sorted(str(key) for key in info["mismatched_keys"])
+    lacking = sorted({*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])})
     if lacking:
         raise ModelError(
             f"{source}: {len(lacking)} weights are missing or of another shape, the first is {lacking[0]}"
         )
     return LanguageModel(network.eval().requires_grad_(False), tokenizer, str(source))
-
-
-def folder_digest(folder: Path) -> str:
-    """Sha256 of the files of a model's folder, of their names and their bytes.
-
-    Raises
-    ------
-    ModelError
-        If there are none, or one cannot be read.
-    """
-    total = hashlib.sha256()
-    try:
-        files = [
-            file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")
-        ]
-        for file in files:
-            total.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    except OSError as error:
-        raise ModelError(f"{folder}: cannot be read ({error.strerror})") from error
-    if not files:
-        raise ModelError(f"{folder}: holds no model")
-    return total.hexdigest()
 
 
 def _adapted(folder: Path, name: str) -> LanguageModel:

@@ -37,6 +37,7 @@ from candling.language.prompts import Prompts, search_prompts
 from candling.language.scoring import following, log_probabilities
 from candling.language.search import Discrete, generator_of
 from candling.language.targets import target_of
+from candling.language.turns import Turn, turn_of
 from candling.statistics import Estimate
 
 __all__ = ["TEMPLATES", "AssociationMap", "associations", "check_folder", "matched_controls"]
@@ -56,6 +57,7 @@ _FEWEST_PLACEBOS = 8
 _RESAMPLES = 4000
 _WRONG = 0.05  # of all items that are put into templates together
 _LEAST_LETTERS = 3
+_GOES_ON = 0.5  # probability of more of a word, from which on what stands there is only its beginning
 _TEXTS, _TOKENS = 24, 24  # drawn from the model, to see what it says how often
 _FILES = ("associations.parquet", "prompts.parquet")
 
@@ -149,6 +151,7 @@ def associations(
     length: int = 6,
     restarts: int = 24,
     frame: str = "",
+    chat: bool = False,
     fluency: float = 0.0,
     discrete: Discrete | None = None,
     settings: MapSettings | None = None,
@@ -169,7 +172,7 @@ def associations(
         Another concept, searched from the same starts, that the first is compared with.
     controls
         Texts, or how many words are chosen that are about as likely without a prompt (`matched_controls`).
-    length, restarts, frame, fluency, discrete, block
+    length, restarts, frame, chat, fluency, discrete, block
         As in `search_prompts`; so many restarts in each of two blocks, and in all for the controls twice as
         many.
     settings
@@ -185,7 +188,8 @@ def associations(
     Raises
     ------
     ParamsError
-        If a text tokenizes to nothing, there are no controls, or a number is below its least.
+        If a text tokenizes to nothing, there are no controls, a number is below its least, or there is no
+        chat template.
     ModelError
         If the model cannot be read or returns NaN.
     """
@@ -193,8 +197,10 @@ def associations(
     wanted = (concept,) if isinstance(concept, str) else tuple(concept)
     rival = () if against is None else (against,) if isinstance(against, str) else tuple(against)
     settings = settings or MapSettings()
+    turn = turn_of(opened, chat=chat)
     if isinstance(controls, int):
-        chosen = matched_controls(opened, wanted, controls, avoid=[*rival, *block])
+        start = (*turn.before, *turn.after)
+        chosen = matched_controls(opened, wanted, controls, avoid=[*rival, *block], start=start)
     else:
         chosen = tuple(controls)
     if not chosen:
@@ -209,8 +215,8 @@ def associations(
         if progress is not None:
             progress(", ".join(what))
         return search_prompts(
-            opened, what, length=length, restarts=count, first=first, frame=frame, fluency=fluency,
-            discrete=discrete, block=[*block, *wanted, *rival, *chosen],
+            opened, what, length=length, restarts=count, first=first, frame=frame, chat=chat,
+            fluency=fluency, discrete=discrete, block=[*block, *wanted, *rival, *chosen],
         )  # fmt: skip
 
     own = (search(wanted, restarts, 0), search(wanted, restarts, block_of))
@@ -224,8 +230,7 @@ def associations(
     beside = tuple([item for one in block_ for item in _items(one, lists)] for block_ in others)
     every = [*own, *(one for block_ in others for one in block_)]
     forms = forms_in(text for one in every for text in one.table.text)
-    templates = [f"{one} {frame}".strip() for one in templates]
-    trial = _Trial(opened, templates, lists, beside[0], forms, settings.matters)
+    trial = _Trial(turn, frame, templates, lists, beside[0], forms, settings.matters)
     always = [LEXICON + name for name in lists]
     table = pd.DataFrame(columns=["item", "flagged", "confirmed"])
     paired = None
@@ -264,7 +269,12 @@ def check_folder(folder: Path | str) -> Path:
 
 
 def matched_controls(
-    model: LanguageModel, concept: Sequence[str], count: int, *, avoid: Sequence[str] = ()
+    model: LanguageModel,
+    concept: Sequence[str],
+    count: int,
+    *,
+    avoid: Sequence[str] = (),
+    start: Sequence[int] = (),
 ) -> tuple[str, ...]:
     """Words of one token that the model says about as often as the concept, in texts of its own.
 
@@ -274,6 +284,8 @@ def matched_controls(
         Its texts; of several the most frequent counts.
     avoid
         Texts that no control may hold or be held by.
+    start
+        Tokens that those texts begin with; those that texts begin with if none are given.
     """
     never = [text.strip().casefold() for text in (*concept, *avoid) if text.strip()]
     tokens = sorted(set(model.tokenizer.get_vocab().values()) - model.special)
@@ -292,29 +304,48 @@ def matched_controls(
             words.setdefault(said, token)
     if not words:
         return ()
-    drawn = continued(model, [[]] * _TEXTS, _TOKENS, start=model.begin, generator=generator_of("controls"))
+    start = start or model.begin
+    drawn = continued(model, [[]] * _TEXTS, _TOKENS, start=start, generator=generator_of("controls"))
     heads = [text[:length] for text in drawn for length in range(len(text) + 1)]
-    every = _mean_probability(model, heads)
+    every, likeliest = _expected(model, heads, start)
     own = max(
         float(
-            log_probabilities(model, heads, target_of(model, text).tokens, start=model.begin)
-            .double()
-            .logsumexp(0)
+            log_probabilities(model, heads, target_of(model, text).tokens, start=start).double().logsumexp(0)
         )
         for text in concept
     ) - math.log(len(heads))
     off = {text: abs(float(every[token].log()) - own) for text, token in words.items()}
-    return tuple(sorted(off, key=lambda text: (round(off[text], 4), text))[:count])
+    # Where it goes on with more of a word, the token is the beginning of one, such as "fri".
+    more = [
+        token
+        for token, name in zip(tokens, names, strict=True)
+        if (name[:1].isalpha() if marked else name.startswith("##"))
+    ]
+    found: list[str] = []
+    for text in sorted(off, key=lambda text: (round(off[text], 4), text)):
+        if len(found) == count:
+            break
+        token = words[text]
+        after, _ = _expected(model, [[*heads[int(likeliest[token])], token]], start)
+        if after[more].sum() < _GOES_ON:
+            found.append(text)
+    return tuple(found)
 
 
-def _mean_probability(model: LanguageModel, heads: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Probability (V,) of each token after heads of texts, the mean over them."""
-    rows = [torch.tensor([[*model.begin, *head]], device=model.device) for head in heads]
+def _expected(
+    model: LanguageModel, heads: Sequence[Sequence[int]], start: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probability (V,) of each token after heads of texts, the mean over them, and after which it is most."""
+    total = torch.zeros(model.vocabulary, dtype=torch.float64)
+    most, place = torch.zeros_like(total), torch.zeros(model.vocabulary, dtype=torch.long)
     with torch.inference_mode():
-        total = torch.zeros(model.vocabulary, dtype=torch.float64)
-        for row in rows:
-            total += following(model, row, 1)[0, 0].double().softmax(-1).cpu()
-    return total / len(rows)
+        for number, head in enumerate(heads):
+            row = torch.tensor([[*start, *head]], device=model.device)
+            here = following(model, row, 1)[0, 0].double().softmax(-1).cpu()
+            total += here
+            place = place.where(here <= most, number)
+            most = most.maximum(here)
+    return total / len(heads), place
 
 
 def _items(found: Prompts, lexicons: Mapping[str, Sequence[str]]) -> list[set[str]]:
@@ -339,11 +370,12 @@ def _told(own: Sequence[Prompts], others: Sequence[Sequence[Prompts]]) -> tuple[
 class _Trial:
     """Templates that items are put into, beside words that prompts of controls hold.
 
-    others: items of each restart of controls. forms: how words are written. matters: the least effect that
-    confirms.
+    turn: what stands around them. frame: text between them and the concept. others: items of each restart of
+    controls. forms: how words are written. matters: the least effect that confirms.
     """
 
-    model: LanguageModel
+    turn: Turn
+    frame: str
     templates: Sequence[str]
     lexicons: Mapping[str, Sequence[str]]
     others: Sequence[set[str]]
@@ -398,11 +430,19 @@ class _Trial:
         self, concept: Sequence[str], words: Sequence[str], rival: Sequence[str]
     ) -> NDArray[np.float64]:
         """Log-probability (S, W, T) of the concept, and of a rival, after each template with each word."""
-        model = self.model
-        prompts = [model.encode(one.replace("{}", word)) for word in words for one in self.templates]
+        model, turn = self.turn.model, self.turn
+        texts = [one.replace("{}", word) for word in words for one in self.templates]
+        if turn.after:
+            given = [*turn.after, *model.encode(self.frame)]
+            prompts = [[*turn.tokens(text), *given] for text in texts]
+        else:  # one text, which the tokenizer reads as a whole
+            prompts = [model.encode(f"{text} {self.frame}".strip()) for text in texts]
         scores = []
-        for texts in (concept, rival) if rival else (concept,):
-            parts = [log_probabilities(model, prompts, target_of(model, text).tokens) for text in texts]
+        for said in (concept, rival) if rival else (concept,):
+            parts = [
+                log_probabilities(model, prompts, target_of(model, one).tokens, start=turn.before)
+                for one in said
+            ]
             scores.append(torch.stack(parts).double().logsumexp(0))
         return torch.stack(scores).view(len(scores), len(words), len(self.templates)).numpy()
 

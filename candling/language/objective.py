@@ -50,17 +50,18 @@ class Rows:
 
 @dataclass(eq=False)
 class Objective:
-    """Log-probability of a target, or of any of several, after `before` and a prompt.
+    """Log-probability of a target, or of any of several, after `before`, a prompt and `after`.
 
     targets: of several the probabilities are added, so that the score is that one of them is said first. None
     may begin with another, or it would count twice. before: tokens in front of every prompt, those that the
-    tokenizer puts there if none are given. fluency: weight of the prompt's own mean log-probability under the
-    model. meter: counts what it costs.
+    tokenizer puts there if none are given. after: tokens that follow every prompt and are given. fluency:
+    weight of the prompt's own mean log-probability under the model. meter: counts what it costs.
     """
 
     model: LanguageModel
     targets: Sequence[Target]
     before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
     fluency: float = 0.0
     meter: Meter = field(default_factory=Meter)
 
@@ -92,11 +93,12 @@ class Objective:
             head = len(self.before or self.model.begin)
             own = (head + length - 1) if self.fluency else 0
             return own + self.tokens_of_slopes(length)
-        return sum(length - place + len(output) - 1 for output in self._outputs)
+        return sum(length - place + len(self.after) + len(output) - 1 for output in self._outputs)
 
     def tokens_of_slopes(self, length: int) -> int:
         """Tokens that go forward and back for the slopes of a prompt, which leave fluency out."""
-        return sum(len(self.before) + length + len(output) - 1 for output in self._outputs)
+        around = len(self.before) + len(self.after)
+        return sum(around + length + len(output) - 1 for output in self._outputs)
 
     def scores(self, prompts: Tensor) -> Tensor:
         """Scores (N,) of prompts (N, L)."""
@@ -114,7 +116,7 @@ class Objective:
     def _scored(self, ids: Tensor, rows: Rows | None, row: Tensor | None, length: int = 0) -> Tensor:
         parts = []
         for output in self._outputs:
-            tail = torch.tensor(output, device=ids.device).expand(len(ids), -1)
+            tail = torch.tensor([*self.after, *output], device=ids.device).expand(len(ids), -1)
             whole = torch.cat([ids, tail], 1)
             batches = batches_of(self.model, whole.shape[1] + length // 4)
             run = partial(self._pass, whole, len(output), rows, row, length)
@@ -177,14 +179,14 @@ class Objective:
         with torch.enable_grad():
             parts = []
             for output in self._outputs:
-                tail = torch.tensor([list(output)], device=leaf.device)
+                tail = torch.tensor([[*self.after, *output]], device=leaf.device)
                 pieces = [head, leaf, embed(tail[:, :-1])]
                 row = torch.cat([one.expand(len(leaf), -1, -1) for one in pieces], 1)
                 logits = self.model.network(
                     inputs_embeds=row, use_cache=False, logits_to_keep=len(output)
                 ).logits[:, -len(output) :]
                 self.meter.backward += row.shape[0] * row.shape[1]
-                parts.append(picked(logits.float(), tail.expand(len(leaf), -1)).sum(1))
+                parts.append(picked(logits.float(), tail[:, -len(output) :].expand(len(leaf), -1)).sum(1))
             scores = torch.stack(parts).logsumexp(0) if len(parts) > 1 else parts[0]
             (found,) = torch.autograd.grad(scores.sum(), leaf)
         if not torch.isfinite(found).all():

@@ -22,6 +22,7 @@ from candling.language.objective import Objective
 from candling.language.scoring import log_probabilities, says
 from candling.language.search import Discrete, climb, random_prompts
 from candling.language.targets import Target, target_of
+from candling.language.turns import turn_of
 
 __all__ = ["Prompts", "allowed_tokens", "search_prompts"]
 
@@ -108,6 +109,7 @@ def search_prompts(
     first: int = 0,
     before: str = "",
     frame: str = "",
+    chat: bool = False,
     block: Sequence[str] = (),
     own_words: bool = False,
     typable: bool = True,
@@ -134,6 +136,8 @@ def search_prompts(
     frame
         Text between a prompt and the target, which the prompt must lead to as well: in "there they found a"
         only a thing can follow, so that what is found is about things rather than about grammar.
+    chat
+        Whether a prompt is what a user says in the model's chat template, and the target begins the answer.
     block
         Texts that no prompt may hold, whatever pieces they are made of.
     own_words
@@ -151,7 +155,8 @@ def search_prompts(
     Raises
     ------
     ParamsError
-        If a target tokenizes to nothing, a number is below its least, or no token is allowed.
+        If a target tokenizes to nothing, a number is below its least, no token is allowed, or there is no
+        chat template.
     ModelError
         If the model cannot be read or returns NaN.
     """
@@ -161,10 +166,9 @@ def search_prompts(
     for name, value in (("length", length), ("restarts", restarts)):
         if value < 1:
             raise ParamsError(f"{name} must be at least 1, not {value}")
-    inside = opened.encode(before)
-    context = (*opened.start, *inside)
-    objective = Objective(opened, framed, context, fluency)
-    room = len(context) + length + max(len(one) for one in objective.outputs)
+    turn = turn_of(opened, chat=chat, before=before)
+    objective = Objective(opened, framed, turn.before, turn.after, fluency)
+    room = len(turn.before) + length + len(turn.after) + max(len(one) for one in objective.outputs)
     if opened.longest is not None and room > opened.longest:
         raise ParamsError(
             f"prompt and target are {room} tokens, more than the model's context of {opened.longest}"
@@ -176,14 +180,10 @@ def search_prompts(
         raise ParamsError("fewer than two tokens are allowed in a prompt; block less")
     seeds = list(range(first, first + restarts))
 
-    def survives(tokens: list[int]) -> bool:
-        """Whether the text, after what comes before it, has these tokens again."""
-        return opened.encode(before + opened.decode(tokens)) == [*inside, *tokens]
-
     def refuse(tokens: list[int]) -> bool:
-        text = opened.decode(tokens)
+        text = turn.text(tokens)
         held = text.casefold()
-        return any(word in held for word in never) or (typable and not survives(tokens))
+        return any(word in held for word in never) or (typable and not turn.survives(tokens))
 
     starts = random_prompts(length, may, seeds, refuse=refuse)
     if continuous is not None:
@@ -197,14 +197,15 @@ def search_prompts(
     score, joint = (whole - towards).tolist(), whole.tolist()
 
     def alone(head: list[int], outputs: Sequence[tuple[int, ...]]) -> float:
-        parts = [log_probabilities(opened, [[*inside, *head]], output).double() for output in outputs]
+        given = [[*turn.after, *head]]
+        parts = [log_probabilities(opened, given, output, start=turn.before).double() for output in outputs]
         return float(torch.stack(parts).logsumexp(0)[0])
 
     outputs = [output[len(led) :] for output in objective.outputs]
     prior, prior_joint = alone(led, outputs), alone([], objective.outputs)
     rows = []
     for i, tokens in enumerate(found.tokens.tolist()):
-        text = opened.decode(tokens)
+        text = turn.text(tokens)
         rows.append(
             {
                 "restart": seeds[i],
@@ -212,8 +213,11 @@ def search_prompts(
                 "pieces": tuple(opened.pieces(tokens)),
                 "log_probability": score[i],
                 "lift": joint[i] - prior_joint,
-                "said": any(says(opened, [*tokens, *led], output, start=context) for output in outputs),
-                "survives": survives(tokens),
+                "said": any(
+                    says(opened, [*tokens, *turn.after, *led], output, start=turn.before)
+                    for output in outputs
+                ),
+                "survives": turn.survives(tokens),
                 "kicks": int(found.kicks[i]),
                 "evaluations": int(found.spent[i]),
             }

@@ -61,17 +61,13 @@ def units_of(model: LanguageModel, tokens: list[int], kind: UnitKind) -> list[Un
 def _ends(model: LanguageModel, tokens: list[int]) -> list[int]:
     """How many characters of the text each token ends after.
 
-    Of a character of several tokens, none but the last ends it.
+    Of a character of several tokens, all end where it does, so that none is taken apart.
     """
-    whole, found = model.decode(tokens), []
-    for place in range(1, len(tokens) + 1):
+    whole, found = model.decode(tokens), [0] * len(tokens)
+    end = len(whole)
+    for place in range(len(tokens), 0, -1):
         text = model.decode(tokens[:place])
-        agree = 0
-        for one, other in zip(text, whole, strict=False):
-            if one != other:
-                break
-            agree += 1
-        found.append(agree)
-    for place in range(len(found) - 2, -1, -1):
-        found[place] = min(found[place], found[place + 1])
+        if whole.startswith(text):
+            end = min(end, len(text))
+        found[place - 1] = end
     return found

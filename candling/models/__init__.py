@@ -26,7 +26,7 @@ from candling.models.running import (
 )
 from candling.models.source import ModelSource
 from candling.models.spec import ModelSpec, read_spec
-from candling.models.storage import build_model, load_model, model_digest, save_model
+from candling.models.storage import build_model, folder_digest, load_model, model_digest, save_model
 
 __all__ = [
     "Batches",
@@ -43,6 +43,7 @@ __all__ = [
     "describe",
     "downloaded",
     "evaluating",
+    "folder_digest",
     "import_model",
     "input_shape",
     "layers",

@@ -21,7 +21,7 @@ from candling.models.networks import build_network
 from candling.models.spec import ModelSpec, read_spec, spec_text
 from candling.models.weights import load_weights
 
-__all__ = ["build_model", "load_model", "model_digest", "save_model"]
+__all__ = ["build_model", "folder_digest", "load_model", "model_digest", "save_model"]
 
 
 def build_model(spec: ModelSpec, *, seed: int = 0, root: Path = Path()) -> Classifier:
@@ -122,3 +122,25 @@ def model_digest(folder: Path) -> str:
             )
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """Sha256 of the files of a model's folder, of their names and their bytes.
+
+    Raises
+    ------
+    ModelError
+        If there are none, or one cannot be read.
+    """
+    total = hashlib.sha256()
+    try:
+        files = [
+            file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")
+        ]
+        for file in files:
+            total.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be read ({error.strerror})") from error
+    if not files:
+        raise ModelError(f"{folder}: holds no model")
+    return total.hexdigest()

@@ -10,6 +10,7 @@ import pytest
 
 import candling.language.mapping
 from candling.cli.main import run
+from candling.language.associations import LEXICON
 from tests.language.test_mapping import LEADS, led
 
 GIVEN = [
@@ -63,3 +64,15 @@ def test_a_place_that_is_taken_is_told_before_anything_is_searched(
     assert out == ""
     assert "holds 'mine.txt', no part of an earlier map" in err
     assert "searching" not in err
+
+
+def test_a_lexicon_and_a_frame_are_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "small.txt").write_text("little\n")
+    given = [*GIVEN, "--lexicon", "small.txt", "--frame", "", "--json"]
+    assert run(["associate", "planted", " girl", *given]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert LEXICON + "small" in [row["item"] for row in told["associations"]]
+    assert run(["associate", "planted", " girl", *GIVEN, "--lexicon", "none.txt"]) == 4
+    assert "none.txt: no such lexicon" in capsys.readouterr().err
+    assert run(["associate", "planted", " girl", *GIVEN, "--chat"]) == 4
+    assert "no chat template" in capsys.readouterr().err

@@ -128,3 +128,23 @@ def test_a_lexicon_is_tried_in_templates_flagged_or_not() -> None:
     assert not rows.confirmed["lexicon:other"]
     # What leads away from a concept is an association too, of a lexicon that someone named.
     assert found.table.set_index("item").effect["lexicon:leading"] > 0
+
+
+def test_the_beginning_of_a_word_is_no_control() -> None:
+    model = small("gpt2", words="plain")
+    first, second = matched_controls(model, [" girl"], 2)
+    network = copy.deepcopy(model.network)
+    (token,) = model.encode(first)
+    (more,) = model.encode("ing")[:1]
+    assert not model.decode([more]).startswith(" ")
+
+    class Unfinished(Around):
+        def forward(self, **given: Any) -> Any:
+            out, keep = self.all_logits(given)
+            out.logits[..., more] += 60 * (given["input_ids"] == token).float()
+            out.logits = out.logits[:, -keep:]
+            return out
+
+    found = matched_controls(LanguageModel(Unfinished(network), model.tokenizer), [" girl"], 2)
+    assert first not in found
+    assert second in found

@@ -10,7 +10,6 @@ import torch
 
 from candling.errors import ModelError, ParamsError
 from candling.language import LanguageModel, open_language_model
-from candling.language.loading import folder_digest
 from candling.language.stories import draw_stories
 from candling.language.training import (
     Network,
@@ -21,6 +20,7 @@ from candling.language.training import (
     save_language_model,
     word_pieces,
 )
+from candling.models import folder_digest
 
 STORIES = draw_stories(300, seed=0)
 TINY = Network(layers=1, width=32, heads=2)

@@ -14,9 +14,10 @@ from candling.audit.record import AuditRecord, read_record
 from candling.errors import CandlingError, DataError, ParamsError
 from candling.report.html import render
 from tasks.attribute_prompts import attribute_prompts
-from tasks.context import Context, LanguageContext, workplace
+from tasks.context import Context
 from tasks.decide import decide
 from tasks.find_glitches import find_glitches
+from tasks.language_context import LanguageContext, workplace
 from tasks.language_params import kind_of, read_language_params
 from tasks.load_language_model import check_language_model, load_language
 from tasks.map_associations import map_concept

@@ -14,6 +14,11 @@ from candling.package import submodule
 from . import sibling
 from .inner import thing as renamed
 
+if TYPE_CHECKING:
+    from tasks.apart import shape
+else:
+    import tasks.instead
+
 def work():
     import tasks.lazy
     from ..tasks import unreachable
@@ -24,6 +29,7 @@ def work():
     "tasks/inner/unused.py": "",
     "tasks/beside.py": "value = 1\n",
     "tasks/lazy.py": "",
+    "tasks/instead.py": "",
     "tasks/apart.py": "",
     "candling/__init__.py": "import candling.errors\n",
     "candling/errors.py": "",
@@ -41,6 +47,7 @@ REACHED = {
     "tasks/inner/deep.py",
     "tasks/beside.py",
     "tasks/lazy.py",
+    "tasks/instead.py",
     "candling/__init__.py",
     "candling/errors.py",
     "candling/package/__init__.py",
