@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +46,7 @@ def attribute_prompts(context: LanguageContext, subject: Subject) -> Stored:
             return
         prompts = read_located(located)
         asker = _Asker(model, params.chat, settings.method)
-        said = asker.said(prompts, settings.said)
+        said = asker.said(prompts, settings.said + 1)
         found: list[Attribution] = []
         rows: list[pd.DataFrame] = []
         few = min(settings.prompts, len(prompts))
@@ -68,7 +67,11 @@ def attribute_prompts(context: LanguageContext, subject: Subject) -> Stored:
                 measured("attribution.sufficiency", mean(figures[:, 2])),
             ]
         for name, words in lexicons.items():
-            hits = [(i, place) for i, text in enumerate(said) if (place := _hit(model, text, words))]
+            hits = [
+                (i, place)
+                for i, text in enumerate(said)
+                if (place := _hit(model, text, words, settings.said))
+            ]
             rate = proportion(len(hits), len(prompts))
             measurements.append(measured("lexicon.hit_rate", rate, {"lexicon": name}))
             for i, (first, last) in hits[: settings.prompts]:
@@ -83,8 +86,7 @@ def attribute_prompts(context: LanguageContext, subject: Subject) -> Stored:
         notes: dict[str, str] = {}
         if asker.left_out:
             notes["left_out.attributions"] = (
-                f"{asker.left_out} attributions are left out: there the model said nothing that can be "
-                "written, or its text does not fit into the context again."
+                f"{asker.left_out} attributions are left out: the model said nothing, or the prompt is empty."
             )
         write_findings(out, measurements, artifacts, notes)
 
@@ -94,64 +96,66 @@ def attribute_prompts(context: LanguageContext, subject: Subject) -> Stored:
     )  # fmt: skip
 
 
-@dataclass
 class _Asker:
-    """Attributes what a model says to prompts, and counts the prompts of which it cannot.
+    """Asks a model prompts, and attributes what it says to them.
 
     chat: whether prompts are what a user says; then what the model said before is no part of the prompt.
+    left_out: how often there was nothing to attribute, or nothing to attribute it to.
     """
 
-    model: LanguageModel
-    chat: bool
-    method: AttributionMethod
-    left_out: int = 0
-
-    def __post_init__(self) -> None:
+    def __init__(self, model: LanguageModel, chat: bool, method: AttributionMethod) -> None:
         from candling.language.turns import turn_of
 
-        self.turn = turn_of(self.model, chat=self.chat)
+        self.model, self.chat, self.method, self.left_out = model, chat, method, 0
+        self.turn = turn_of(model, chat=chat)
 
     def said(self, prompts: Sequence[str], tokens: int) -> list[list[int]]:
         """What follows each prompt."""
         from candling.language.generation import continued
 
-        rows = [[*self.turn.tokens(prompt), *self.turn.after] for prompt in prompts]
-        return continued(self.model, rows, tokens, start=self.turn.before or None)
+        found = []
+        for prompt in prompts:
+            before, own, after = self.turn.placed(prompt)
+            found.append([*before, *own, *after])
+        # Rows of their own beginnings: none is put before them again.
+        return continued(self.model, found, tokens, start=())
 
     def attributed(self, prompt: str, before: Sequence[int], output: Sequence[int]) -> Attribution | None:
         """What of a prompt made the model say these tokens, after others that it said before them."""
         from candling.language import attribute
 
-        model, frame, target = self.model, self.model.decode(before), self.model.decode(output)
+        own = self.turn.placed(prompt).tokens
         if not self.chat:
-            tokens = [*model.encode(prompt), *before]
-            prompt, frame = model.decode(tokens), ""
-        # Read again from its text, what was said may be other tokens, and more of them.
-        read = [self.turn.tokens(prompt), model.encode(frame), model.encode(target)]
-        room = sum(map(len, (self.turn.before, self.turn.after, *read)))
-        if not read[0] or not read[2] or (model.longest is not None and room > model.longest):
+            own, before = [*own, *before], []
+        if not own or not output:
             self.left_out += 1
             return None
-        return attribute(model, prompt, target=target, frame=frame, chat=self.chat, method=self.method)
+        given: str | list[int] = prompt if self.chat else own
+        return attribute(
+            self.model, given, target=list(output), frame=list(before), chat=self.chat, method=self.method
+        )
 
 
-def _hit(model: LanguageModel, said: Sequence[int], words: Sequence[str]) -> tuple[int, int] | None:
-    """The tokens, first and after the last, in which a word of a lexicon is said for the first time."""
-    from candling.language.associations import words_in
+def _hit(
+    model: LanguageModel, said: Sequence[int], words: Sequence[str], most: int
+) -> tuple[int, int] | None:
+    """The tokens, first and after the last, in which a word of a lexicon is said for the first time.
 
-    wanted = [words_in(word) for word in words]
-    for last in range(1, len(said) + 1):
-        # A word is whole only where the next token begins another.
-        text = model.decode(said[:last])
-        following = model.decode(said[: last + 1])
-        if last < len(said) and following[len(text) :][:1].isalpha():
+    said: one token more than the `most` that are looked at, unless it ended: a word is whole only where the
+    next token begins another.
+    """
+    from candling.language.associations import holds
+
+    def text(first: int, last: int) -> str:
+        return model.decode([token for token in said[first:last] if token not in model.special])
+
+    for last in range(1, min(most, len(said)) + 1):
+        here = text(0, last)
+        if text(0, last + 1)[len(here) :][:1].isalpha():
             continue
-        held = words_in(text)
-        if any(one and one <= held for one in wanted):
+        if any(holds(here, one) for one in words):
             first = last - 1
-            while first and not any(
-                one and one <= words_in(model.decode(said[first:last])) for one in wanted
-            ):
+            while first and not any(holds(text(first, last), one) for one in words):
                 first -= 1
             return first, last
     return None

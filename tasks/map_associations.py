@@ -112,16 +112,14 @@ def _counted(
     lexicons: Mapping[str, Sequence[str]],
 ) -> list[Measurement]:
     """How much was confirmed: of all, and of each lexicon; and with a rival, how far both are apart."""
-    from candling.language.associations import LEXICON, words_in
+    from candling.language.associations import LEXICON, words_of
 
     restarts = sum(len(one) for one in found.prompts)
-    none = rows is None or not len(rows)
-    confirmed = [] if rows is None or none else [str(item) for item in rows.item[rows.confirmed]]
+    confirmed = [] if rows is None or not len(rows) else [str(item) for item in rows.item[rows.confirmed]]
 
-    def count(items: Sequence[str], scope: dict[str, str], tested: bool) -> Measurement:
-        if not items and (found.status != "ok" or not tested):
-            note = found.why if found.status != "ok" else "nothing could be put into templates"
-            return measured("association.confirmed", None, scope, note=note)
+    def count(items: Sequence[str], scope: dict[str, str], untested: str | None) -> Measurement:
+        if not items and untested is not None:
+            return measured("association.confirmed", None, scope, note=untested)
         value = float(len(items))
         return measured(
             "association.confirmed",
@@ -131,18 +129,38 @@ def _counted(
             note=", ".join(items),
         )
 
-    out = [count(confirmed, scope, not none)]
+    out = [count(confirmed, scope, _untested(found, scope, rows))]
     for name, listed in lexicons.items():
-        own = {LEXICON + name} | {word for text in listed for word in words_in(text)}
-        row = None if rows is None or none else rows[rows.item == LEXICON + name]
+        own = {LEXICON + name} | {word for text in listed for word in words_of(text)}
+        row = None if rows is None or not len(rows) else rows[rows.item == LEXICON + name]
         tested = row is not None and bool(row.effect.notna().any())
         scoped = scope | {"lexicon": name}
-        out.append(count([item for item in confirmed if item in own], scoped, tested))
+        why = _reach(found, scope) or (None if tested else "nothing could be put into templates")
+        out.append(count([item for item in confirmed if item in own], scoped, why))
         if "against" in scope and row is not None and tested:
             out.append(_apart(row, scoped))
     if "against" in scope:
         out.append(_asymmetry(found, rows, scope, restarts))
     return out
+
+
+def _reach(found: AssociationMap, scope: Mapping[str, str]) -> str | None:
+    """Why too little was reached to say that nothing is there; None where enough was."""
+    paired = "against" in scope
+    status, why = (found.paired_status, found.paired_why) if paired else (found.status, found.why)
+    return None if status == "ok" else why
+
+
+def _untested(found: AssociationMap, scope: Mapping[str, str], rows: pd.DataFrame | None) -> str | None:
+    """Why nothing confirmed does not mean that nothing is there; None where it does."""
+    if (why := _reach(found, scope)) is not None:
+        return why
+    if rows is None or not len(rows):
+        return "no item is held by enough restarts to be looked at"
+    flagged = rows[rows.flagged]
+    if len(flagged) and not flagged.effect.notna().any():
+        return f"{', '.join(map(str, flagged.item[:3]))}: flagged, and could not be put into templates"
+    return None
 
 
 def _apart(row: pd.DataFrame, scope: dict[str, str]) -> Measurement:
@@ -162,8 +180,8 @@ def _asymmetry(
         strongest = confirmed.loc[[confirmed.effect.abs().idxmax()]]
         apart = _apart(strongest, scope)
         return apart.model_copy(update={"note": f"{strongest.iloc[0]['item']}, {apart.note}"})
-    if found.status != "ok" or confirmed is None:
-        return measured("association.pair_asymmetry", None, scope, note=found.why)
+    if (untested := _untested(found, scope, rows)) is not None:
+        return measured("association.pair_asymmetry", None, scope, note=untested)
     return measured(
         "association.pair_asymmetry", (0.0, 0.0, 0.0, restarts), scope, note="nothing is confirmed"
     )

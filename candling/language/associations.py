@@ -22,7 +22,16 @@ from scipy.stats import false_discovery_control
 
 from candling.errors import ParamsError
 
-__all__ = ["LEXICON", "PIECE", "MapSettings", "association_table", "forms_in", "items_of", "words_in"]
+__all__ = [
+    "LEXICON",
+    "PIECE",
+    "MapSettings",
+    "association_table",
+    "forms_in",
+    "holds",
+    "items_of",
+    "words_of",
+]
 
 PIECE = "piece:"  # before an item that is no whole word
 LEXICON = "lexicon:"  # before one that stands for any word of a list
@@ -64,9 +73,16 @@ class MapSettings:
                 raise ParamsError(f"{name} must lie between 0 and 1, not {getattr(self, name)}")
 
 
-def words_in(text: str) -> set[str]:
-    """The words of a text, in small letters."""
-    return {word.casefold() for word in _WORD.findall(text)}
+def words_of(text: str) -> list[str]:
+    """The words of a text, one after another, in small letters."""
+    return [word.casefold() for word in _WORD.findall(text)]
+
+
+def holds(text: str, entry: str) -> bool:
+    """Whether a text says an entry of a lexicon, its words one after another."""
+    words, wanted = words_of(text), words_of(entry)
+    last = len(words) - len(wanted)
+    return bool(wanted) and any(words[i : i + len(wanted)] == wanted for i in range(last + 1))
 
 
 def forms_in(texts: Iterable[str]) -> dict[str, str]:
@@ -85,12 +101,10 @@ def items_of(
 
     They are called ``little``, ``lexicon:names`` and ``piece:▁lit``.
     """
-    words = words_in(text)
+    words = set(words_of(text))
     parts = {PIECE + piece for piece in pieces if piece.strip("▁").casefold() not in words}
     held = {
-        LEXICON + name
-        for name, listed in (lexicons or {}).items()
-        if any(words_in(one) and words_in(one) <= words for one in listed)
+        LEXICON + name for name, listed in (lexicons or {}).items() if any(holds(text, one) for one in listed)
     }
     return words | held | {part for part in parts if part.strip("▁") != PIECE}
 

@@ -189,11 +189,11 @@ def _shared(row: Sequence[int], whole: Sequence[int]) -> int:
 
 def attribute(
     model: LanguageModel | str,
-    prompt: str,
+    prompt: str | Sequence[int],
     *,
-    target: str,
-    foil: str | None = None,
-    frame: str = "",
+    target: str | Sequence[int],
+    foil: str | Sequence[int] | None = None,
+    frame: str | Sequence[int] = "",
     chat: bool = False,
     unit: UnitKind = "word",
     method: AttributionMethod = "leave-one-out",
@@ -209,10 +209,11 @@ def attribute(
     model
         A model, a folder in the format of transformers, or a repository of the hub.
     prompt, target, foil
-        Texts. The target follows the prompt as it is written, so that a space between them is to be written.
-        Before the prompt stands what the tokenizer puts there, such as BOS.
+        Texts, or tokens as they are: what a model said, read again from its text, may be other tokens. The
+        target follows the prompt as it is written, so that a space between them is to be written. Before the
+        prompt stands what the tokenizer puts there, such as BOS.
     frame
-        Text between prompt and target, which is given and which nothing is attributed to.
+        What stands between prompt and target, is given, and has nothing attributed to it.
     chat
         Whether the prompt is what a user says in the model's chat template, and the target begins the
         answer.
@@ -241,13 +242,17 @@ def attribute(
     wanted = target_of(opened, target)
     other = None if foil is None else target_of(opened, foil)
     turn = turn_of(opened, chat=chat)
-    tokens = turn.tokens(prompt)
+    if isinstance(prompt, str):
+        before, tokens, after = turn.placed(prompt)
+    else:
+        before, tokens, after = turn.before, list(prompt), turn.after
+        prompt = opened.decode(tokens)
     if not tokens:
         raise ParamsError(f"prompt {prompt!r} tokenizes to nothing; there is nothing to attribute to")
     if other is not None and other.tokens == wanted.tokens:
-        raise ParamsError(f"target and foil are the same, {target!r}")
-    after = (*turn.after, *opened.encode(frame))
-    longest = len(turn.before) + len(tokens) + len(after)
+        raise ParamsError(f"target and foil are the same, {wanted.text!r}")
+    after = (*after, *(opened.encode(frame) if isinstance(frame, str) else frame))
+    longest = len(before) + len(tokens) + len(after)
     longest += max(len(one.tokens) for one in (wanted, other) if one)
     if opened.longest is not None and longest > opened.longest:
         raise ParamsError(
@@ -257,7 +262,7 @@ def attribute(
         raise ParamsError(f"there is no token {replacement}; the model has {opened.vocabulary}")
     units = units_of(opened, tokens, unit)
     outputs = [(1.0, wanted.tokens)] + ([] if other is None else [(-1.0, other.tokens)])
-    asked = _Prompt(opened, turn.before, after, tokens, units, outputs, replacement)
+    asked = _Prompt(opened, before, after, tokens, units, outputs, replacement)
     count = len(units)
     score = float(asked.scores(np.ones((1, count), dtype=bool))[0])
     notes: tuple[str, ...] = (str(wanted),) + (() if other is None else (str(other),))

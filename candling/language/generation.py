@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ def continued(
     start: Sequence[int] | None = None,
     generator: torch.Generator | None = None,
 ) -> list[list[int]]:
-    """What follows each prompt, up to so many tokens or the one that ends texts, which is left out.
+    """What follows each prompt, up to so many tokens or one that ends texts, which is left out.
 
     Parameters
     ----------
@@ -70,14 +71,14 @@ def continued(
                 model, torch.tensor([rows[i] for i in group], device=model.device), tokens, generator
             )
             for i, row in zip(group, said.tolist(), strict=True):
-                end = model.tokenizer.eos_token_id
-                found[i] = row[: row.index(end)] if end in row else row
+                found[i] = list(takewhile(lambda token: token not in model.ends, row))
     return found
 
 
 def _said(model: LanguageModel, rows: Tensor, tokens: int, generator: torch.Generator | None) -> Tensor:
     """What follows rows (N, L) of one length, int (N, T); after the end of a text anything may stand."""
-    end, cache = model.tokenizer.eos_token_id, None
+    cache = None
+    ends = torch.tensor(sorted(model.ends), device=rows.device)
     ended = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
     said: list[Tensor] = []
     for _ in range(tokens):
@@ -94,8 +95,7 @@ def _said(model: LanguageModel, rows: Tensor, tokens: int, generator: torch.Gene
         else:
             following = torch.multinomial(logits.softmax(-1).cpu(), 1, generator=generator).to(rows.device)
         said.append(following)
-        if end is not None:
-            ended |= following[:, 0] == end
-            if bool(ended.all()):
-                break
+        ended |= torch.isin(following[:, 0], ends)
+        if bool(ended.all()):
+            break
     return torch.cat(said, 1)

@@ -85,6 +85,14 @@ class LanguageModel:
         """Tokens that are no text: BOS, EOS, padding and the like."""
         return frozenset(int(one) for one in self.tokenizer.all_special_ids)
 
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """Tokens after which nothing more is said: the tokenizer's, and those that the model generates by."""
+        generates = getattr(self.network, "generation_config", None)
+        named = [self.tokenizer.eos_token_id, getattr(generates, "eos_token_id", None)]
+        every = [one for name in named for one in (name if isinstance(name, list | tuple) else [name])]
+        return frozenset(int(one) for one in every if one is not None)
+
     def encode(self, text: str) -> list[int]:
         """The tokens of a text, without any that the tokenizer puts around it."""
         return [int(one) for one in self.tokenizer.encode(text, add_special_tokens=False)]

@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp
+from scipy.stats import t as student
 
 from candling.errors import ParamsError
 from candling.language.associations import (
@@ -29,7 +30,7 @@ from candling.language.associations import (
     association_table,
     forms_in,
     items_of,
-    words_in,
+    words_of,
 )
 from candling.language.generation import continued
 from candling.language.loading import LanguageModel, open_language_model
@@ -50,11 +51,11 @@ TEMPLATES = (
 """What items are put into; none says anything of anyone."""
 
 Status = Literal["ok", "inconclusive"]
-_FEWEST = 10  # restarts that succeeded, below which a map is inconclusive
-_REACHED = 0.25  # share of restarts that must succeed
+_FEWEST = 5  # restarts that succeeded in a block, below which a map is inconclusive
+_REACHED = 0.25  # share of restarts that must succeed in each block
 _PLACEBOS = 40  # words of other prompts, beside each of which an item is put
 _FEWEST_PLACEBOS = 8
-_RESAMPLES = 4000
+_RESAMPLES = 1000
 _WRONG = 0.05  # of all items that are put into templates together
 _LEAST_LETTERS = 3
 _GOES_ON = 0.5  # probability of more of a word, from which on what stands there is only its beginning
@@ -72,7 +73,8 @@ class AssociationMap:
     nats, and confirmed: for words that are flagged (pieces of words cannot be put into a text), and for
     lexicons, flagged or not, since who names them suspects them; of these an effect either way counts.
     prompts, others: what was searched, of the concept and of all controls, in two blocks. paired: the same
-    table against another concept, searched from the same starts; None where none was given.
+    table against another concept, searched from the same starts; None where none was given. paired_status,
+    paired_why: as of the map, by how often concept and rival were reached.
     """
 
     concept: tuple[str, ...]
@@ -84,6 +86,8 @@ class AssociationMap:
     others: tuple[tuple[Prompts, ...], tuple[Prompts, ...]]
     against: tuple[str, ...] = ()
     paired: pd.DataFrame | None = None
+    paired_status: Status = "ok"
+    paired_why: str = ""
     notes: tuple[str, ...] = ()
 
     @property
@@ -198,9 +202,18 @@ def associations(
     rival = () if against is None else (against,) if isinstance(against, str) else tuple(against)
     settings = settings or MapSettings()
     turn = turn_of(opened, chat=chat)
+    notes = [str(target_of(opened, one)) for one in wanted]
     if isinstance(controls, int):
-        start = (*turn.before, *turn.after)
-        chosen = matched_controls(opened, wanted, controls, avoid=[*rival, *block], start=start)
+        chosen = matched_controls(
+            opened, wanted, controls, avoid=[*rival, *block], before=turn.before,
+            after=(*turn.after, *opened.encode(frame)),
+        )  # fmt: skip
+        if len(chosen) < min(2, controls):
+            raise ParamsError(
+                f"the model has {len(chosen)} words beside {wanted[0]!r} that could be controls; name some"
+            )
+        if len(chosen) < controls:
+            notes.append(f"{controls} controls were asked for, the model has {len(chosen)} words for it")
     else:
         chosen = tuple(controls)
     if not chosen:
@@ -224,16 +237,18 @@ def associations(
         tuple(search([one], each, restarts + each * i) for i, one in enumerate(chosen)),
         tuple(search([one], each, block_of + restarts + each * i) for i, one in enumerate(chosen)),
     )
-    status, why = _told(own, others)
+    status, why = _told(own, others, "their controls")
     lists = {name: tuple(words) for name, words in (lexicons or {}).items()}
     held = tuple(_items(one, lists) for one in own)
     beside = tuple([item for one in block_ for item in _items(one, lists)] for block_ in others)
     every = [*own, *(one for block_ in others for one in block_)]
     forms = forms_in(text for one in every for text in one.table.text)
-    trial = _Trial(turn, frame, templates, lists, beside[0], forms, settings.matters)
+    trial = _Trial(
+        turn, frame, templates, lists, beside[0], [*wanted, *rival, *chosen], forms, settings.matters
+    )
     always = [LEXICON + name for name in lists]
     table = pd.DataFrame(columns=["item", "flagged", "confirmed"])
-    paired = None
+    paired, paired_status, paired_why = None, status, why
     if held[0] and beside[0]:
         table = association_table(
             held[0], beside[0], second=(held[1], beside[1]), always=always, settings=settings
@@ -242,13 +257,26 @@ def associations(
     if rival:
         facing = (search(rival, restarts, 0), search(rival, restarts, block_of))
         reached = tuple(_items(one, lists) for one in facing)
+        paired_status, paired_why = _told(own, [[one] for one in facing], " or ".join(rival))
         if held[0] and reached[0]:
             paired = association_table(
                 held[0], reached[0], second=(held[1], reached[1]), always=always, settings=settings
             )
             paired = trial.confirmed(paired, wanted, rival)
-    notes = [str(target) for target in own[0].targets]
-    return AssociationMap(wanted, chosen, status, why, table, own, others, rival, paired, tuple(notes))
+    return AssociationMap(
+        wanted,
+        chosen,
+        status,
+        why,
+        table,
+        own,
+        others,
+        rival,
+        paired,
+        paired_status,
+        paired_why,
+        tuple(notes),
+    )
 
 
 def check_folder(folder: Path | str) -> Path:
@@ -274,39 +302,32 @@ def matched_controls(
     count: int,
     *,
     avoid: Sequence[str] = (),
-    start: Sequence[int] = (),
+    before: Sequence[int] = (),
+    after: Sequence[int] = (),
 ) -> tuple[str, ...]:
-    """Words of one token that the model says about as often as the concept, in texts of its own.
+    """Words of one token that the model says about as often as the concept, where that is asked for.
 
     Parameters
     ----------
     concept
-        Its texts; of several the most frequent counts.
+        Its texts; of several the most frequent counts. Controls have a space before them where it has one.
     avoid
         Texts that no control may hold or be held by.
-    start
-        Tokens that those texts begin with; those that texts begin with if none are given.
+    before, after
+        Tokens around the texts that the model draws and that stand for prompts: what texts begin with, and
+        what stands between a prompt and the concept.
     """
+    start = tuple(before) or model.begin
     never = [text.strip().casefold() for text in (*concept, *avoid) if text.strip()]
-    tokens = sorted(set(model.tokenizer.get_vocab().values()) - model.special)
-    names = model.pieces(tokens)
-    # Where a tokenizer marks what begins a word, all else is a part of one.
-    marked = any(name.startswith("▁") and len(name) > 1 for name in names)
-    words: dict[str, int] = {}
-    for token, name in zip(tokens, names, strict=True):
-        text = model.decode([token])
-        word = text.strip()
-        plain = word.isalpha() and len(word) >= _LEAST_LETTERS and (name.startswith("▁") or not marked)
-        # What is written in one token and read as another would be another target.
-        said = text if text.startswith(" ") else word
-        taken = any(one in word.casefold() or word.casefold() in one for one in never)
-        if plain and not taken and model.encode(said) == [token]:
-            words.setdefault(said, token)
+    words = {
+        text: token
+        for text, token in _words(model, spaced=concept[0].startswith(" ")).items()
+        if not any(one in text.strip().casefold() or text.strip().casefold() in one for one in never)
+    }
     if not words:
         return ()
-    start = start or model.begin
     drawn = continued(model, [[]] * _TEXTS, _TOKENS, start=start, generator=generator_of("controls"))
-    heads = [text[:length] for text in drawn for length in range(len(text) + 1)]
+    heads = [[*text[:length], *after] for text in drawn for length in range(len(text) + 1)]
     every, likeliest = _expected(model, heads, start)
     own = max(
         float(
@@ -315,21 +336,56 @@ def matched_controls(
         for text in concept
     ) - math.log(len(heads))
     off = {text: abs(float(every[token].log()) - own) for text, token in words.items()}
-    # Where it goes on with more of a word, the token is the beginning of one, such as "fri".
-    more = [
-        token
-        for token, name in zip(tokens, names, strict=True)
-        if (name[:1].isalpha() if marked else name.startswith("##"))
-    ]
+    more = _parts(model)
     found: list[str] = []
     for text in sorted(off, key=lambda text: (round(off[text], 4), text)):
         if len(found) == count:
             break
+        # Where the model goes on with more of a word, the token is the beginning of one, such as "fri".
         token = words[text]
-        after, _ = _expected(model, [[*heads[int(likeliest[token])], token]], start)
-        if after[more].sum() < _GOES_ON:
+        then, _ = _expected(model, [[*heads[int(likeliest[token])], token]], start)
+        if then[more].sum() < _GOES_ON:
             found.append(text)
     return tuple(found)
+
+
+def _named(model: LanguageModel) -> tuple[dict[int, str], bool]:
+    """What tokens are called, but special ones, and whether ``▁`` marks those that begin a word."""
+    tokens = sorted(set(model.tokenizer.get_vocab().values()) - model.special)
+    names = dict(zip(tokens, model.pieces(tokens), strict=True))
+    return names, any(name.startswith("▁") and len(name) > 1 for name in names.values())
+
+
+def _words(model: LanguageModel, *, spaced: bool) -> dict[str, int]:
+    """Words of one token as texts, with a space before them or without."""
+    names, marked = _named(model)
+    plain = {name.removeprefix("▁") for name in names.values() if name.startswith("▁") or not marked}
+    found: dict[str, int] = {}
+    for token, name in names.items():
+        word = name.removeprefix("▁")
+        if word not in plain or not word.isalpha() or len(word) < _LEAST_LETTERS:
+            continue
+        text = f" {word}" if spaced else word
+        # What is written in one token and read as another would be another target.
+        if model.encode(text) == [token]:
+            found[text] = token
+    return found
+
+
+def _vocabulary(model: LanguageModel) -> list[str]:
+    """Words of one token in small letters, in an order drawn at random."""
+    found = max((_words(model, spaced=spaced) for spaced in (False, True)), key=len)
+    words = list(dict.fromkeys(text.strip().casefold() for text in found))
+    order = torch.randperm(len(words), generator=generator_of("placebos"))
+    return [words[i] for i in order.tolist()]
+
+
+def _parts(model: LanguageModel) -> list[int]:
+    """Tokens that go on with a word."""
+    names, marked = _named(model)
+    return [
+        token for token, name in names.items() if (name[:1].isalpha() if marked else name.startswith("##"))
+    ]
 
 
 def _expected(
@@ -354,24 +410,30 @@ def _items(found: Prompts, lexicons: Mapping[str, Sequence[str]]) -> list[set[st
     return [items_of(text, pieces, lexicons) for text, pieces in zip(rows.text, rows.pieces, strict=True)]
 
 
-def _told(own: Sequence[Prompts], others: Sequence[Sequence[Prompts]]) -> tuple[Status, str]:
-    """Whether enough was reached to say anything, and in a sentence how much was."""
-    done, tried = sum(int(one.success.sum()) for one in own), sum(len(one) for one in own)
-    beside = [one for block in others for one in block]
-    reached, asked = sum(int(one.success.sum()) for one in beside), sum(len(one) for one in beside)
-    said = f"{done} of {tried} restarts reached it, {reached} of {asked} their controls"
-    for count, of in ((done, tried), (reached, asked)):
-        if count < _FEWEST or count < _REACHED * of:
-            return "inconclusive", f"{said}, too few to tell"
+def _told(own: Sequence[Prompts], others: Sequence[Sequence[Prompts]], beside: str) -> tuple[Status, str]:
+    """Whether enough was reached in each block to say anything, and in a sentence how much was."""
+    sides = [[(one,) for one in own], others]
+    counts = [
+        [(sum(int(one.success.sum()) for one in block), sum(map(len, block))) for block in side]
+        for side in sides
+    ]
+    (done, tried), (reached, asked) = (
+        (sum(count for count, _ in side), sum(of for _, of in side)) for side in counts
+    )
+    said = f"{done} of {tried} restarts reached it, {reached} of {asked} {beside}"
+    # Nothing can be found again in a block that hardly reached it.
+    if any(count < _FEWEST or count < _REACHED * of for side in counts for count, of in side):
+        return "inconclusive", f"{said}, too few to tell"
     return "ok", said
 
 
 @dataclass(frozen=True)
 class _Trial:
-    """Templates that items are put into, beside words that prompts of controls hold.
+    """Templates that items are put into, beside words that prompts of controls hold and any others.
 
     turn: what stands around them. frame: text between them and the concept. others: items of each restart of
-    controls. forms: how words are written. matters: the least effect that confirms.
+    controls. named: concept, rival and controls. forms: how words are written. matters: the least effect that
+    confirms.
     """
 
     turn: Turn
@@ -379,6 +441,7 @@ class _Trial:
     templates: Sequence[str]
     lexicons: Mapping[str, Sequence[str]]
     others: Sequence[set[str]]
+    named: Sequence[str]
     forms: Mapping[str, str]
     matters: float
 
@@ -411,15 +474,16 @@ class _Trial:
         return table
 
     def _placebos(self, table: pd.DataFrame) -> list[str]:
-        """Words that prompts of controls hold most often, and nobody suspects."""
-        suspected = set(table.item[table.flagged])
-        suspected |= {one for listed in self.lexicons.values() for word in listed for one in words_in(word)}
+        """Words that nobody suspects: those that prompts of controls hold most often, then any others."""
+        suspected = set(table.item[table.flagged]) | {one for text in self.named for one in words_of(text)}
+        suspected |= {one for listed in self.lexicons.values() for word in listed for one in words_of(word)}
         words = pd.Series(
             [one for held in self.others for one in sorted(held) if not one.startswith((PIECE, LEXICON))],
             dtype=object,
         )
-        kept = [str(word) for word in words.value_counts().index if word not in suspected][:_PLACEBOS]
-        return [self.forms.get(word, word) for word in kept]
+        held = [str(word) for word in words.value_counts().index]
+        kept = dict.fromkeys(word for word in (*held, *_vocabulary(self.turn.model)) if word not in suspected)
+        return [self.forms.get(word, word) for word in list(kept)[:_PLACEBOS]]
 
     def _words(self, item: str) -> Sequence[str]:
         if item.startswith(LEXICON):
@@ -432,9 +496,9 @@ class _Trial:
         """Log-probability (S, W, T) of the concept, and of a rival, after each template with each word."""
         model, turn = self.turn.model, self.turn
         texts = [one.replace("{}", word) for word in words for one in self.templates]
-        if turn.after:
-            given = [*turn.after, *model.encode(self.frame)]
-            prompts = [[*turn.tokens(text), *given] for text in texts]
+        if turn.chat:
+            frame = model.encode(self.frame)
+            prompts = [[*own, *after, *frame] for _, own, after in map(turn.placed, texts)]
         else:  # one text, which the tokenizer reads as a whole
             prompts = [model.encode(f"{text} {self.frame}".strip()) for text in texts]
         scores = []
@@ -448,24 +512,34 @@ class _Trial:
 
 
 def _beyond(own: NDArray[np.float64], beside: NDArray[np.float64], confidence: float) -> Estimate:
-    """What words (S, W, T) do beyond placebo words (S, P, T), over templates and over words of either.
+    """What words (S, W, T) do beyond placebo words (S, P, T), with an interval for words like these.
 
     A word's score is the logarithm of the concept's mean probability over templates, so that those count in
-    which it can follow at all; with a rival the difference of both. Words differ more than templates do, so
-    that the interval is that of the difference to as many more words.
+    which it can follow at all; with a rival the difference of both. How much words differ comes from both
+    groups together, so that the interval of a single word is that of one more word drawn among the placebos
+    (a pooled t interval). Placebos have outliers on one side, words that the model has an opinion of: each
+    end comes from those that lie on its side. How much templates differ is a bootstrap over them. n: words
+    that were compared.
     """
+    mine, theirs = _score(own), _score(beside)
+    words, placebos = len(mine), len(theirs)
+    value = float(mine.mean() - theirs.mean())
     generator = np.random.default_rng(0)
-    _, words, many = own.shape
-    value = _score(own).mean() - _score(beside).mean()
-    drawn = np.empty(_RESAMPLES)
-    for draw in range(_RESAMPLES):
-        templates = generator.integers(0, many, many)
-        mine = own[:, generator.integers(0, words, words)][:, :, templates]
-        theirs = beside[:, generator.integers(0, beside.shape[1], words)][:, :, templates]
-        drawn[draw] = _score(mine).mean() - _score(theirs).mean()
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(drawn, [tail, 100 - tail])
-    return Estimate(float(value), float(low), float(high), words * many)
+    drawn = [
+        _score(own[:, :, picked]).mean() - _score(beside[:, :, picked]).mean()
+        for picked in generator.integers(0, own.shape[2], (_RESAMPLES, own.shape[2]))
+    ]
+    of_templates = float(np.var(drawn))
+    free = words + placebos - 2
+    within = float(((mine - mine.mean()) ** 2).sum())
+    times = float(student.ppf(0.5 + confidence / 2, free))
+
+    def half(far: NDArray[np.float64]) -> float:
+        spread = (within + 2 * float((far.clip(0) ** 2).sum())) / free
+        return times * math.sqrt(spread * (1 / words + 1 / placebos) + of_templates)
+
+    away = theirs - theirs.mean()
+    return Estimate(value, value - half(away), value + half(-away), words + placebos)
 
 
 def _score(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ taken as it is written, and says what became of it.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,15 +35,16 @@ class Target:
         return f"{self.text!r} is {' · '.join(self.pieces)}"
 
 
-def target_of(model: LanguageModel, text: str) -> Target:
-    """A text as a target.
+def target_of(model: LanguageModel, what: str | Sequence[int]) -> Target:
+    """A text as a target, or tokens as they are, such as a model said them.
 
     Raises
     ------
     ParamsError
         If no token is left of it, or it does not fit into the model's context.
     """
-    tokens = model.encode(text)
+    text = what if isinstance(what, str) else model.decode(what)
+    tokens = model.encode(what) if isinstance(what, str) else list(what)
     if not tokens:
         raise ParamsError(f"target {text!r} tokenizes to nothing; name some text")
     room = model.longest

@@ -196,12 +196,25 @@ def perplexity(model: LanguageModel, texts: Sequence[str]) -> Estimate:
 
 def save_language_model(model: LanguageModel, folder: Path) -> None:
     """Write weights (safetensors) and tokenizer into a folder that is new or empty."""
+    from transformers import GenerationConfig
+
     from candling.models.huggingface import quiet
 
     folder.mkdir(parents=True, exist_ok=True)
-    with quiet():
-        model.network.save_pretrained(folder, safe_serialization=True)
-        model.tokenizer.save_pretrained(folder)
+    network = model.network
+    made: Any = GenerationConfig
+    config, was = network.config, network.generation_config
+    try:
+        # How it is sampled is none of ours, and what models ship may contradict itself.
+        network.generation_config = made(
+            bos_token_id=config.bos_token_id, eos_token_id=sorted(model.ends) or None,
+            pad_token_id=config.pad_token_id,
+        )  # fmt: skip
+        with quiet():
+            network.save_pretrained(folder, safe_serialization=True)
+            model.tokenizer.save_pretrained(folder)
+    finally:
+        network.generation_config = was
 
 
 def _rows(model: LanguageModel, texts: Sequence[str]) -> list[list[int]]:

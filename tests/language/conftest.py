@@ -30,14 +30,23 @@ TEXT = (
 
 @cache
 def tokenizer(kind: str) -> Any:
-    """A byte-level BPE tokenizer, "bos" with BOS before every text, "plain" with nothing around it."""
+    """A BPE tokenizer, of bytes but for "spaced", which puts a space before every text as SentencePiece does.
+
+    "bos" puts BOS before every text, "plain" nothing.
+    """
     made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if kind == "spaced":
+        made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+        made.decoder = decoders.Metaspace(prepend_scheme="always")
+        alphabet = sorted({*"▁,.!", *map(chr, range(97, 123)), *map(chr, range(65, 91))})
+    else:
+        made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=360,
         special_tokens=["<end>", "<begin>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=alphabet,
         show_progress=False,
     )
     made.train_from_iterator(TEXT * 20, trainer)

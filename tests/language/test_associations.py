@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from candling.errors import ParamsError
-from candling.language.associations import MapSettings, association_table, items_of, words_in
+from candling.language.associations import MapSettings, association_table, holds, items_of, words_of
 
 COMMON = [f"word{i}" for i in range(60)]
 
@@ -89,7 +89,12 @@ def test_log_odds_are_those_of_the_paper() -> None:
 
 
 def test_words_are_put_together_and_pieces_told_apart() -> None:
-    assert words_in("The little girl's dog, 3 DOGS!") == {"the", "little", "girl's", "dog", "dogs"}
+    assert words_of("The little girl's dog, 3 DOGS!") == ["the", "little", "girl's", "dog", "dogs"]
+    assert holds("It was Not good.", "not good")
+    assert not holds("good dogs do not run", "not good")
+    assert not holds("a manager", "man")
+    assert not holds("anything", "!?")
+    assert "lexicon:rude" not in items_of("good, not", ["good"], {"rude": ["not good"]})
     found = items_of("friend there E little", ["▁friend", "▁there", "▁", "E", "▁lit", "tle"])
     assert found == {"friend", "there", "e", "little", "piece:▁lit", "piece:tle"}
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from candling.errors import ParamsError
+from candling.language import LanguageModel
 from candling.language.generation import continued
 from tests.language.conftest import small
 
@@ -51,3 +54,15 @@ def test_bad_input_is_told() -> None:
         continued(model, [[1]], 0)
     with pytest.raises(ParamsError, match="more than the model's context"):
         continued(model, [[5] * 120], 20)
+
+
+def test_any_token_that_the_model_ends_by_ends_a_text() -> None:
+    model = small("gpt2")
+    prompt = model.encode("The dog")
+    (said,) = continued(model, [prompt], 6)
+    network = copy.deepcopy(model.network)
+    network.generation_config.eos_token_id = [0, said[2]]
+    ended = LanguageModel(network, model.tokenizer)
+    assert ended.ends == {0, said[2]}
+    (short,) = continued(ended, [prompt], 6)
+    assert short == said[: said.index(said[2])]

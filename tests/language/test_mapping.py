@@ -5,12 +5,16 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from candling.errors import ParamsError
 from candling.language import Discrete, LanguageModel, log_probabilities
 from candling.language.generation import continued
-from candling.language.mapping import associations, matched_controls
+from candling.language.mapping import _beyond, _told, associations, matched_controls
+from candling.language.prompts import Prompts
 from candling.language.search import generator_of
 from candling.language.training import Network, TextSchedule, fit, fresh, word_pieces
 from tests.language.conftest import Around, small
@@ -148,3 +152,69 @@ def test_the_beginning_of_a_word_is_no_control() -> None:
     found = matched_controls(LanguageModel(Unfinished(network), model.tokenizer), [" girl"], 2)
     assert first not in found
     assert second in found
+
+
+@pytest.mark.parametrize(("words", "placebos"), [(1, 8), (1, 40), (3, 40), (30, 8)])
+def test_words_like_any_other_are_seldom_taken_for_more(words: int, placebos: int) -> None:
+    """Scores of words drawn alike, each template with a part of its own: the interval holds zero."""
+    generator = np.random.default_rng(0)
+    outside, draws = 0, 400
+    for _ in range(draws):
+        templates = generator.normal(0, 1, 8)
+        both = (
+            generator.normal(0, 1, (words + placebos, 1))
+            + templates
+            + generator.normal(0, 0.3, (words + placebos, 8))
+        )
+        found = _beyond(both[None, :words], both[None, words:], 0.99)
+        outside += not found.low <= 0 <= found.high
+        assert found.n == words + placebos
+    assert outside / draws < 0.03
+    far = _beyond(both[None, :words] + 8, both[None, words:], 0.99)
+    assert far.low > 0
+    assert far.value == pytest.approx(8, abs=4)
+
+
+def test_each_block_must_have_reached_it() -> None:
+    def block(reached: int, of: int = 12) -> Any:
+        table = pd.DataFrame(
+            {
+                "log_probability": [0.0] * reached + [-9.0] * (of - reached),
+                "lift": 0.0,
+                "said": False,
+                "survives": True,
+            }
+        )
+        return Prompts((), table, torch.zeros(of, 1), 0.0)
+
+    whole = (block(12), block(12))
+    assert _told(whole, [[one] for one in whole], "their controls")[0] == "ok"
+    for own, others in (
+        ((block(12), block(4)), whole),
+        (whole, (block(12), block(0))),
+        ((block(5, 24), block(12)), whole),
+    ):
+        status, why = _told(own, [[one] for one in others], "their controls")
+        assert status == "inconclusive"
+        assert "too few to tell" in why
+
+
+def test_a_rival_that_is_not_reached_leaves_the_pair_inconclusive() -> None:
+    model = led({word: lead for word, lead in LEADS.items() if word != " boy"})
+    found = associations(
+        model, " girl", against=" boy", controls=CONTROLS, length=3, restarts=12, discrete=QUICK
+    )
+    assert (found.status, found.paired_status) == ("ok", "inconclusive")
+    assert "too few to tell" in found.paired_why
+
+
+def test_controls_are_written_as_the_concept_is() -> None:
+    model = small("gpt2", words="plain")
+    assert all(word.startswith(" ") for word in matched_controls(model, [" girl"], 4))
+    bare = matched_controls(model, ["girl"], 4, after=model.encode(" and the"))
+    assert not any(word.startswith(" ") for word in bare)
+    assert all(len(model.encode(word)) == 1 for word in bare)
+    with pytest.raises(ParamsError, match="words beside 'girl' that could be controls"):
+        associations(
+            model, "girl", controls=5, block=[chr(code) for code in range(97, 123)], restarts=2, length=2
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from candling.language.training import (
     word_pieces,
 )
 from candling.models import folder_digest
+from tests.language.conftest import small
 
 STORIES = draw_stories(300, seed=0)
 TINY = Network(layers=1, width=32, heads=2)
@@ -125,3 +127,14 @@ def test_training_that_explodes_says_so(model: LanguageModel) -> None:
         fit(broken, STORIES, TextSchedule(steps=2), seed=0)
     with pytest.raises(ParamsError, match="no texts"):
         fit(model, [], seed=0)
+
+
+def test_settings_that_a_model_is_sampled_by_keep_nobody_from_saving_it(tmp_path: Path) -> None:
+    model = small("llama")
+    network = copy.deepcopy(model.network)
+    network.generation_config.temperature = 0.9  # without sampling, as some models ship it
+    network.generation_config.eos_token_id = [0, 5]
+    given = network.generation_config
+    save_language_model(LanguageModel(network, model.tokenizer), tmp_path / "a")
+    assert network.generation_config is given
+    assert open_language_model(tmp_path / "a").ends == {0, 5}

@@ -72,7 +72,7 @@ def test_only_what_the_user_says_is_attributed_to(method: Any) -> None:
     model = talking()
     text = "The dog ran home"
     found = attribute(model, text, target="!", unit="token", chat=True, method=method)
-    tokens = turn_of(model, chat=True).tokens(text)
+    _, tokens, _ = turn_of(model, chat=True).placed(text)
     assert [unit.text for unit in found.units] == model.pieces(tokens)
     whole = asked(model, text)
     assert found.score == pytest.approx(float(answer(model, [whole], "!")), abs=1e-4)
@@ -106,7 +106,7 @@ def test_a_map_is_made_inside_of_the_template() -> None:
     [
         (None, "talking has no chat template"),
         ("{{ raise_exception('needs a system message') }}", "cannot be filled in .needs a system message"),
-        ("{{ bos_token }}nothing", "leaves out what is said"),
+        ("{{ bos_token }}nothing", "does not say once what is said"),
     ],
 )
 def test_templates_that_cannot_be_used_are_told(template: str | None, message: str) -> None:
@@ -136,3 +136,47 @@ def test_an_audit_asks_inside_of_the_template_too() -> None:
     assert "".join(unit.text for unit in found.units) == "Thedogranhome"
     assert asker.attributed(prompts[0], [], []) is None
     assert asker.left_out == 1
+
+
+ALPACA = "{{ bos_token }}{{ messages[0].content }}\n\n### Response:"
+LLAMA2 = "{{ bos_token }}[INST] {{ messages[0].content.strip() }} [/INST]"
+DATED = "{{ bos_token }}{{ strftime_now('%d %b %Y') }} {{ date_string }}: {{ messages[0].content }}\n answer:"
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, CHATML, ALPACA, LLAMA2, DATED])
+@pytest.mark.parametrize("text", ["The dog", "the girl?", "\nfoo", " dog ", "a\n\nb", "7", "The dog.\n"])
+def test_a_text_stands_where_the_template_puts_it(template: str, text: str) -> None:
+    model = talking(template)
+    turn = turn_of(model, chat=True)
+    before, tokens, after = turn.placed(text)
+    given = [{"role": "user", "content": text}]
+    whole = model.tokenizer.apply_chat_template(
+        given, add_generation_prompt=True, tokenize=False, date_string="26 Jul 2024",
+        strftime_now=lambda form: "26 Jul 2024",
+    )  # fmt: skip
+    assert [*before, *tokens, *after] == model.encode(whole)
+    assert text.strip() in model.decode(tokens)
+    # What survives is what the template makes of the text, and has these tokens alone.
+    if turn.survives(tokens):
+        assert (before, after) == (turn.before, turn.after)
+        assert turn.text(tokens) == (text.strip() if turn.trims else text)
+
+
+def test_prompts_of_templates_without_special_tokens_survive() -> None:
+    for template in (ALPACA, LLAMA2):
+        found = search_prompts(talking(template), " girl", length=3, restarts=3, chat=True, discrete=QUICK)
+        assert found.table.survives.all(), template
+    assert turn_of(talking(LLAMA2), chat=True).trims
+    assert not turn_of(talking(ALPACA), chat=True).trims
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{{ messages[0].content }}", "begins no answer"),
+        ("{{ messages[0].content }} {{ messages[0].content }} answer:", "does not say once"),
+    ],
+)
+def test_templates_that_say_it_otherwise_are_told(template: str, message: str) -> None:
+    with pytest.raises(ParamsError, match=message):
+        turn_of(talking(template), chat=True)

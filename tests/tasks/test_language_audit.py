@@ -6,24 +6,29 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 import yaml
 
 from candling.audit.gate import judge
 from candling.audit.record import AuditRecord, read_record
 from candling.errors import CandlingError, DataError, ParamsError
+from candling.language import AssociationMap, Prompts, log_probabilities
 from candling.report.html import render
-from tasks.attribute_prompts import attribute_prompts
+from tasks.attribute_prompts import _Asker, _hit, attribute_prompts
 from tasks.context import Context
 from tasks.decide import decide
 from tasks.find_glitches import find_glitches
 from tasks.language_context import LanguageContext, workplace
 from tasks.language_params import kind_of, read_language_params
 from tasks.load_language_model import check_language_model, load_language
-from tasks.map_associations import map_concept
+from tasks.map_associations import _counted, map_concept
 from tasks.measure_perplexity import measure_texts
 from tasks.prepare import prepare
 from tasks.repair import repair
+from tests.language.conftest import small
 
 ROOT = Path(__file__).resolve().parents[2]
 MEN, WOMEN = ["tom", "ben", "max"], ["anna", "mary", "lucy"]
@@ -153,8 +158,6 @@ def test_findings_say_what_was_tested(audited: tuple[LanguageContext, AuditRecor
 def test_a_hit_of_a_lexicon_is_attributed_to_what_made_it(
     audited: tuple[LanguageContext, AuditRecord, AuditRecord],
 ) -> None:
-    import pandas as pd
-
     context, before, _ = audited
     rows = pd.read_parquet(context.report / "before" / "tables" / "attributions.parquet")
     hits = rows[rows.lexicon == "broken"]
@@ -239,3 +242,65 @@ def test_shipped_params_are_read(name: str) -> None:
     params = read_language_params(ROOT / "params" / f"{name}.yaml")
     assert params.policy.rules
     assert params.gate in params.subjects
+
+
+def test_what_is_attributed_is_what_was_said() -> None:
+    """A tokenizer that puts a space before every text reads what was said as other tokens."""
+    model = small(words="spaced")
+    assert model.pieces(model.encode(", the")) == ["▁", ",", "▁the"]
+    asker = _Asker(model, chat=False, method="leave-one-out")
+    prompts = ["Once upon a time", "The dog was happy", "She said that the little girl was"]
+    for prompt, said in zip(prompts, asker.said(prompts, 3), strict=True):
+        # Read again from its text it would begin with a space of its own.
+        said = [model.encode(", the")[1], *said]
+        found = asker.attributed(prompt, [], said)
+        assert found is not None
+        assert found.target.tokens == tuple(said)
+        whole = log_probabilities(model, [model.encode(prompt)], said)
+        assert found.score == pytest.approx(float(whole), abs=1e-4)
+        later = asker.attributed(prompt, said[:2], said[2:])
+        assert later is not None
+        after = log_probabilities(model, [[*model.encode(prompt), *said[:2]]], said[2:])
+        assert later.score == pytest.approx(float(after), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("entry", "most", "place"),
+    [
+        ("girl", 8, (2, 3)),
+        ("little girl", 8, (1, 3)),
+        ("girl little", 8, None),
+        ("girl", 2, None),
+        ("ball", 8, None),  # cut off: balloon may follow
+    ],
+)
+def test_a_hit_is_a_whole_entry_in_its_order(entry: str, most: int, place: tuple[int, int] | None) -> None:
+    model = small("gpt2", words="plain")
+    said = [model.encode(text)[0] for text in (" a", " little", " girl", " red", " ball")]
+    said.append(model.encode("oon")[0])
+    assert model.decode(said).startswith(" a little girl red ballo")
+    assert _hit(model, said, [entry], most) == place
+
+
+def test_nothing_confirmed_is_no_result_where_nothing_could_be_tested() -> None:
+    columns = ["item", "flagged", "confirmed", "effect"]
+    rows = pd.DataFrame([("mary", True, False, np.nan), ("piece:an", True, False, np.nan)], columns=columns)
+    tested = rows.assign(effect=[0.1, np.nan])
+    blank = pd.DataFrame({"restart": [0] * 12})
+    prompts = Prompts((), blank, torch.zeros(12, 1), 0.0)
+
+    def counted(table: pd.DataFrame, **more: Any) -> dict[str, Any]:
+        found = AssociationMap(
+            ("doctor",), ("baker",), "ok", "all", table, (prompts, prompts), ((prompts,), (prompts,)),
+            ("nurse",), table, **more,
+        )  # fmt: skip
+        scope = {"concept": "doctor", "against": "nurse"}
+        return {one.id: one for one in _counted(found, scope, table, {})}
+
+    untested = counted(rows)
+    assert {one.status for one in untested.values()} == {"inconclusive"}
+    assert "mary, piece:an: flagged" in untested["association.confirmed"].note
+    assert {one.status for one in counted(tested).values()} == {"ok"}
+    far = counted(tested, paired_status="inconclusive", paired_why="3 of 24 reached it")
+    assert {(one.status, one.note) for one in far.values()} == {("inconclusive", "3 of 24 reached it")}
+    assert {one.status for one in counted(rows.head(0)).values()} == {"inconclusive"}
