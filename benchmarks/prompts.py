@@ -47,7 +47,7 @@ from candling.language.targets import Target
 from candling.statistics import bootstrap
 
 LENGTHS = (1, 2, 4, 6, 8)
-BUDGET = {1: 6_000, 2: 30_000, 4: 60_000, 6: 30_000, 8: 60_000}
+BUDGET = {1: 6_000, 2: 60_000, 4: 60_000, 6: 30_000, 8: 60_000}
 WORDS = (
     "girl", "boy", "woman", "mom", "dad", "doctor", "good", "dog", "cat", "little", "happy", "sad", "play",
     "park", "ball", "tree", "house", "friend", "red", "water", "bird",
