@@ -9,12 +9,15 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: audit test slow lint .venv
+.PHONY: audit words test slow lint .venv
 
 audit: .venv
 	dvc repro audit
 	@for subject in before control after; do candling gate reports/tanks/$$subject || [ $$? -eq 1 ] || exit 1; done
 	@echo "report: $(CURDIR)/reports/tanks/report.html"
+
+words: .venv
+	dvc repro words
 
 test: .venv lint
 	python -m pytest

@@ -42,7 +42,7 @@ def conclude(context: Workplace, examination: Examination) -> Conclusion:
     """Wait for a subject's steps and decide; a step that failed is written down, never passed over."""
     done: list[Stored] = list(context.dataset.imports)
     errors: list[StepError] = []
-    digests = {f"data.{split}": digest for split, digest in context.dataset.digests.items()}
+    digests = {f"data.{role}": digest for role, digest in context.dataset.digests.items()}
     notes: dict[str, str] = {}
     model: Path | None = None
     for step, future in examination.steps.items():
@@ -54,6 +54,7 @@ def conclude(context: Workplace, examination: Examination) -> Conclusion:
         if future.state.is_completed() and isinstance(result, Subject):
             digests["model"], model = result.digest, result.folder
             digests |= {"model.answers": result.answers} if result.answers else {}
+            digests |= {"model.weights": result.weights} if result.weights else {}
             notes |= {"model.notes": " ".join(result.notes)} if result.notes else {}
         elif future.state.is_completed():
             done.append(result)

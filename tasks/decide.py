@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prefect import task
 
+from candling.audit.policy import PolicySource, read_source
 from candling.audit.record import Artifact, AuditRecord, Finding, Measurement, StepError, write_record
 from candling.errors import ServiceError
 from tasks.context import Workplace, read_findings
@@ -58,6 +59,16 @@ def background_finding(measurements: Sequence[Measurement]) -> Finding | None:
     )  # fmt: skip
 
 
+def _source(context: Workplace) -> PolicySource | None:
+    """Where the rules stand, for who points at one; None where params hold none."""
+    if not context.params.policy.rules:
+        return None
+    file = context.file.resolve()
+    inside = file.is_relative_to(context.root.resolve())
+    name = file.relative_to(context.root.resolve()).as_posix() if inside else file.name
+    return read_source(file, name)
+
+
 @task(name="decide")
 def decide(
     context: Workplace,
@@ -103,6 +114,7 @@ def decide(
             notes=notes,
             policy=context.params.policy,
             environment=environment(),
+            source=_source(context),
         )
         write_record(record, part)
         shutil.rmtree(folder, ignore_errors=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from prefect import task
 
+from candling.digests import digest_of
 from candling.errors import CandlingError
 from tasks.context import Context, Tick, run_step
 from tasks.tracking import download_model
@@ -28,7 +29,7 @@ class Subject:
     """A model under audit: its name, its folder and the digest of its bytes.
 
     answers: of a model behind an address, whose bytes are not to be had, the digest of what it says of noise.
-    notes: what was detected or assumed of it.
+    notes: what was detected or assumed of it. weights: the digest of the file that they came in, if any.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Subject:
     digest: str
     answers: str = ""
     notes: tuple[str, ...] = ()
+    weights: str = ""
 
 
 @task(name="load model")
@@ -64,7 +66,15 @@ def load(context: Context, name: str) -> Subject:
         model = load_model(made, root=context.root) if behind else None
         answers = "" if model is None else _answers(model)
     out = stored.path / "model"
-    return Subject(name, out, digest, answers, read_spec(out).notes)
+    return Subject(name, out, digest, answers, read_spec(out).notes, _weights(context))
+
+
+def _weights(context: Context) -> str:
+    """The digest of the file that the weights came in, by which the gate knows them, too."""
+    source = context.params.source()
+    place = source.weights or (source.name if source.source == "onnx" else None)
+    file = context.root / place if place else None
+    return digest_of(file) if file is not None and file.is_file() else ""
 
 
 @contextmanager

@@ -59,8 +59,8 @@ class Dataset:
 
     @property
     def digests(self) -> dict[str, str]:
-        """Digest of each split by its own name, as the record keeps it."""
-        return {located.split: located.digest for located in self.splits.values()}
+        """Digest of each split by its role, as the record keeps it."""
+        return {role: located.digest for role, located in self.splits.items()}
 
     def read(self, role: str) -> Pictures:
         """The pictures of a split, decoded once a process however many steps ask for them."""

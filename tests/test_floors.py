@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 VERDICT = ("candling.audit", "candling.report")
 ENGINE = ("candling.vision", "candling.language", "candling.models", "candling.data", "candling.statistics")
-ERRORS = ("candling.errors",)
+# What both sides know: errors, and what a model is known by.
+ERRORS = ("candling.errors", "candling.digests")
 # numpy comes with pandas.
 BASE_PACKAGES = (
     "pydantic", "pydantic_core", "jinja2", "markupsafe", "numpy", "pandas", "pyarrow", "yaml", "rich",
@@ -40,6 +41,7 @@ ENGINE_PACKAGES = (
     "peft",
     "httpx",
     "huggingface_hub",
+    "jinja2",  # what chat templates are written in
 )
 AUDIT_PACKAGES = ("prefect", "mlflow", "dvc", "matplotlib", "httpx")
 BELOW_TASKS = (
@@ -57,7 +59,7 @@ class Floor:
 
 
 FLOORS = (
-    Floor(ERRORS, ()),
+    Floor(ERRORS, ERRORS),
     Floor(VERDICT, (*VERDICT, *ERRORS, *BASE_PACKAGES)),
     Floor(ENGINE, (*ENGINE, *ERRORS, *ENGINE_PACKAGES)),
     # A training loop imports it: both sides in one process, and nothing below knows of it.

@@ -76,7 +76,7 @@ def test_the_wheel_holds_candling_alone(wheel: Path) -> None:
     expected = {
         str(file.relative_to(ROOT))
         for file in (ROOT / "candling").rglob("*")
-        if file.suffix in (".py", ".typed", ".html", ".css", ".js")
+        if file.suffix in (".py", ".typed", ".html", ".css", ".js", ".json")
     }
     assert {name for name in names if name.startswith("candling/")} == expected
 

@@ -1,23 +1,26 @@
 """The gate: a record held to a policy. Pure, and it fails closed: what is not known never passes.
 
 An error outranks everything, as a record with errors is not whole; then a measurement that is missing;
-then a bound that a measurement definitely breaks; then a measurement that is too weak to tell.
+then a bound that a measurement definitely breaks; then a measurement that is too weak to tell. A waiver
+lifts what is broken or too weak, for the days that it holds, and never what is missing or errored.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any, Literal
 
-from candling.audit.policy import Policy, Rule
+from candling.audit.comparison import check_comparable, difference
+from candling.audit.policy import ANY, Policy, Rule, Waiver, today
 from candling.audit.record import AuditRecord, Measurement
 
-__all__ = ["EXIT_CODES", "Outcome", "Verdict", "judge"]
+__all__ = ["EXIT_CODES", "Outcome", "Verdict", "WaiverUse", "judge"]
 
 Status = Literal["passed", "blocked", "incomplete", "nothing"]
-OutcomeStatus = Literal["passed", "failed", "inconclusive", "missing", "error", "warned"]
+OutcomeStatus = Literal["passed", "failed", "inconclusive", "missing", "error", "warned", "waived"]
 
 EXIT_CODES: dict[Status, int] = {"passed": 0, "blocked": 1, "incomplete": 2, "nothing": 3}
 
@@ -26,7 +29,9 @@ EXIT_CODES: dict[Status, int] = {"passed": 0, "blocked": 1, "incomplete": 2, "no
 class Outcome:
     """What became of one rule.
 
-    `warned` is a rule of severity ``warn`` that failed or could not be judged; `judged` tells which.
+    `warned` is a rule of severity ``warn`` that failed or could not be judged, `waived` one that failed or
+    was too weak to judge and that somebody answers for; `judged` tells whether it was judged. `number` is the
+    place of the rule in the policy.
     """
 
     rule: Rule
@@ -39,6 +44,8 @@ class Outcome:
     n: int | None
     threshold: str
     message: str
+    waiver: Waiver | None = None
+    number: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -51,18 +58,38 @@ class Outcome:
             "n": self.n,
             "threshold": self.threshold,
             "message": self.message,
+            "waiver": None if self.waiver is None else self.waiver.model_dump(mode="json"),
         }
 
 
 @dataclass(frozen=True)
+class WaiverUse:
+    """What became of a waiver: active, unused, or void, because it expired or holds for too long."""
+
+    waiver: Waiver
+    status: Literal["active", "unused", "void"]
+    message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**self.waiver.model_dump(mode="json"), "status": self.status, "message": self.message}
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """What the gate says about one record."""
+    """What the gate says about one record.
+
+    waivers: each of the policy's, with what became of it. baseline: audit, subject and model digest of the
+    record that changes were taken from; None without one.
+    """
 
     audit: str
     subject: str
     status: Status
     outcomes: tuple[Outcome, ...]
     summary: str
+    waivers: tuple[WaiverUse, ...] = ()
+    baseline: tuple[str, str, str] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -71,6 +98,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
+        names = ("audit", "subject", "model")
         return {
             "audit": self.audit,
             "subject": self.subject,
@@ -78,6 +106,8 @@ class Verdict:
             "exit_code": self.exit_code,
             "summary": self.summary,
             "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+            "waivers": [use.to_dict() for use in self.waivers],
+            "baseline": None if self.baseline is None else dict(zip(names, self.baseline, strict=True)),
         }
 
 
@@ -122,17 +152,22 @@ def _breaks(rule: Rule, value: float, low: float | None, high: float | None) -> 
     return broken
 
 
-def _assess(rule: Rule, matches: Sequence[Measurement], min_n: int) -> tuple[OutcomeStatus, str]:
-    """Status and reason, severity aside."""
+def _unusable(matches: Sequence[Measurement], where: str = "") -> tuple[OutcomeStatus, str] | None:
+    """Why there is not one measurement that could be looked at; None where there is."""
     if not matches:
-        return "missing", "was not measured"
+        return "missing", f"was not measured{where}"
     if len(matches) > 1:
-        return "inconclusive", f"was recorded {len(matches)} times"
+        return "inconclusive", f"was recorded {len(matches)} times{where}"
     found = matches[0]
     if found.status == "error":
-        return "error", f"could not be measured: {found.note or 'its step failed'}"
+        return "error", f"could not be measured{where}: {found.note or 'its step failed'}"
     if any(_is_nan(number) for number in (found.value, found.low, found.high)):
-        return "error", "is not a finite number"
+        return "error", f"is not a finite number{where}"
+    return None
+
+
+def _assess(rule: Rule, found: Measurement, min_n: int) -> tuple[OutcomeStatus, str]:
+    """Status and reason by a measurement that can be looked at, severity aside."""
     weakness = _weakness(rule, found, rule.min_n or min_n)
     if weakness is not None or found.value is None:
         return "inconclusive", weakness or "has no value"
@@ -142,11 +177,83 @@ def _assess(rule: Rule, matches: Sequence[Measurement], min_n: int) -> tuple[Out
     return "passed", f"is {found.value:.4g}, {rule.threshold} as required"
 
 
-def _outcome(rule: Rule, record: AuditRecord, min_n: int) -> Outcome:
-    matches = [m for m in record.measurements if m.id == rule.measurement and m.scope == rule.scope]
-    status, reason = _assess(rule, matches, min_n)
+def _changed(
+    rule: Rule, found: Measurement, baseline: AuditRecord | None, first: bool, min_n: int
+) -> tuple[OutcomeStatus, str, Measurement | None]:
+    """Status, reason and the change itself, of a rule on the change since a baseline."""
+    if baseline is None:
+        if first:
+            return "warned", "has no baseline: this is said to be the first audit", None
+        return (
+            "missing",
+            "has no baseline; name one with --baseline, or say --first if there is none",
+            None,
+        )
+    before = _matching(rule, baseline)
+    if trouble := _unusable(before, " in the baseline"):
+        return *trouble, None
+    for one, where in ((before[0], "in the baseline "), (found, "")):
+        weakness = _weakness(rule, one, rule.min_n or min_n)
+        if weakness is not None:
+            return "inconclusive", f"{where}{weakness}", None
+    change = difference(before[0], found)
+    if change is None:
+        return "inconclusive", "has no interval", None
+    # A change of a proportion is no proportion: the registry's range is not its range.
+    made = found.model_copy(update={"value": change.value, "low": change.low, "high": change.high})
+    return *_assess(rule, made, min_n), made
+
+
+def _matching(rule: Rule, record: AuditRecord) -> list[Measurement]:
+    return [m for m in record.measurements if m.id == rule.measurement and m.scope == rule.scope]
+
+
+def _each(rule: Rule, record: AuditRecord) -> Iterator[Rule]:
+    """The rule, or where its scope holds ``*`` one for each that is measured, and for each class at least."""
+    free = [key for key, value in rule.scope.items() if value == ANY]
+    if not free:
+        yield rule
+        return
+    scopes = [
+        m.scope
+        for m in record.measurements
+        if m.id == rule.measurement
+        and m.scope.keys() == rule.scope.keys()
+        and all(key in free or m.scope[key] == value for key, value in rule.scope.items())
+    ]
+    if free == ["class"]:
+        scopes += [{**rule.scope, "class": name} for name in record.classes]
+    unlike = {tuple(sorted(scope.items())): scope for scope in scopes}
+    for scope in unlike.values() or [rule.scope]:
+        yield rule.model_copy(update={"scope": scope})
+
+
+def _outcome(
+    number: int,
+    rule: Rule,
+    record: AuditRecord,
+    min_n: int,
+    waivers: Sequence[Waiver],
+    day: date,
+    baseline: AuditRecord | None,
+    first: bool,
+) -> Outcome:
+    matches = _matching(rule, record)
     found = matches[0] if len(matches) == 1 else None
+    if trouble := _unusable(matches):
+        status, reason = trouble
+    elif rule.against is None:
+        status, reason = _assess(rule, matches[0], min_n)
+    else:
+        status, reason, found = _changed(rule, matches[0], baseline, first, min_n)
     judged = status in ("passed", "failed")
+    waiver = next((one for one in waivers if (one.id, one.scope) == (rule.measurement, rule.scope)), None)
+    if waiver is not None and status in ("failed", "inconclusive"):
+        if (void := waiver.trouble(day)) is None:
+            status = "waived"
+            reason += f"; waived until {waiver.expires} by {waiver.owner}: {waiver.reason}"
+        else:
+            reason += f"; its waiver by {waiver.owner} {void}"
     # A crashed step is never only a warning: what else it would have found is unknown.
     if rule.severity == "warn" and status in ("failed", "missing", "inconclusive"):
         status = "warned"
@@ -161,7 +268,20 @@ def _outcome(rule: Rule, record: AuditRecord, min_n: int) -> Outcome:
         n=found.n if found else None,
         threshold=rule.threshold,
         message=f"{rule.label} {reason}",
+        waiver=waiver if status == "waived" else None,
+        number=number,
     )
+
+
+def _use(waiver: Waiver, outcomes: Sequence[Outcome], day: date) -> WaiverUse:
+    of = f"the waiver of {waiver.label} by {waiver.owner}"
+    if any(outcome.waiver == waiver for outcome in outcomes):
+        return WaiverUse(waiver, "active", f"{of} holds until {waiver.expires}: {waiver.reason}")
+    if (void := waiver.trouble(day)) is not None:
+        return WaiverUse(waiver, "void", f"{of} {void}")
+    own = [o for o in outcomes if (o.rule.measurement, o.rule.scope) == (waiver.id, waiver.scope)]
+    why = f"its rule is {own[0].status}" if own else "no rule is about that"
+    return WaiverUse(waiver, "unused", f"{of} is not used: {why}")
 
 
 def _count(number: int, noun: str) -> str:
@@ -189,12 +309,20 @@ def _decide(record: AuditRecord, outcomes: Sequence[Outcome]) -> tuple[Status, s
         return "incomplete", f"incomplete, {len(weak)} of {rules} inconclusive: {', '.join(weak)}"
     if not any(outcome.judged for outcome in outcomes):
         return "incomplete", f"incomplete, none of {rules} could be judged"
-    warned = labels("warned")
-    aside = f", {_count(len(warned), 'warning')}: {', '.join(warned)}" if warned else ""
-    return "passed", f"passed, {len(outcomes) - len(warned)} of {rules} hold{aside}"
+    warned, waived = labels("warned"), labels("waived")
+    aside = f", {len(waived)} waived: {', '.join(waived)}" if waived else ""
+    aside += f", {_count(len(warned), 'warning')}: {', '.join(warned)}" if warned else ""
+    return "passed", f"passed, {len(outcomes) - len(warned) - len(waived)} of {rules} hold{aside}"
 
 
-def judge(record: AuditRecord, policy: Policy | None = None) -> Verdict:
+def judge(
+    record: AuditRecord,
+    policy: Policy | None = None,
+    *,
+    baseline: AuditRecord | None = None,
+    first: bool = False,
+    day: date | None = None,
+) -> Verdict:
     """Hold `record` to `policy`, or to the policy that it was audited under.
 
     Parameters
@@ -203,6 +331,12 @@ def judge(record: AuditRecord, policy: Policy | None = None) -> Verdict:
         What the audit found about one subject.
     policy
         Rules to use in place of the record's own.
+    baseline
+        The record that rules on changes are taken from.
+    first
+        Whether there is no baseline yet: rules on changes warn then, rather than keep the verdict incomplete.
+    day
+        On which waivers must hold; today.
 
     Returns
     -------
@@ -210,9 +344,27 @@ def judge(record: AuditRecord, policy: Policy | None = None) -> Verdict:
         ``incomplete`` if the record has errors; ``nothing`` without measurements or rules; ``incomplete``
         if a blocking rule's measurement is missing or any rule's errored; ``blocked`` if a blocking rule is
         broken; ``incomplete`` if one is inconclusive or no rule could be judged; else ``passed``.
+
+    Raises
+    ------
+    DataError
+        If the baseline is of other eval data or other classes.
     """
     policy = record.policy if policy is None else policy
-    outcomes = tuple(_outcome(rule, record, policy.min_n) for rule in policy.rules)
+    day = today() if day is None else day
+    if baseline is not None:
+        check_comparable(baseline, record)
+    outcomes = tuple(
+        _outcome(number, one, record, policy.min_n, policy.waivers, day, baseline, first)
+        for number, rule in enumerate(policy.rules)
+        for one in _each(rule, record)
+    )
+    uses = tuple(_use(waiver, outcomes, day) for waiver in policy.waivers)
     status, words = _decide(record, outcomes)
     summary = f"{record.audit}/{record.subject}: {words}"
-    return Verdict(record.audit, record.subject, status, outcomes, summary)
+    verdict = Verdict(record.audit, record.subject, status, outcomes, summary, uses)
+    if baseline is None:
+        return verdict
+    return replace(
+        verdict, baseline=(baseline.audit, baseline.subject, baseline.digests.get("model", "unknown"))
+    )

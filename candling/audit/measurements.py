@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["REGISTRY", "MeasurementType", "check_measurement"]
+__all__ = ["REGISTRY", "MeasurementType", "check_measurement", "direction"]
 
 
 @dataclass(frozen=True)
@@ -453,6 +454,13 @@ _TYPES = (
 # fmt: on
 
 REGISTRY: dict[str, MeasurementType] = {kind.id: kind for kind in _TYPES}
+
+
+def direction(id: str, scope: Mapping[str, str]) -> Literal["higher", "lower", "neither"]:
+    """Which way is better: as the registry has it, but that a class taken for itself is no confusion."""
+    if id == "confusion.rate" and len(set(scope.values())) == 1:
+        return "higher"
+    return REGISTRY[id].better
 
 
 def check_measurement(id: str, value: float | None) -> None:

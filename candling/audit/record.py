@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from candling.audit.measurements import check_measurement
-from candling.audit.policy import Policy
+from candling.audit.policy import Policy, PolicySource
 from candling.errors import NothingAudited, RecordError
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "write_record",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Scope = dict[str, str]
@@ -136,7 +136,10 @@ class StepError(Frozen):
 
 
 class AuditRecord(Frozen):
-    """All that an audit found about one subject; the gate and every report read only this."""
+    """All that an audit found about one subject; the gate and every report read only this.
+
+    `record.schema.json` beside this module is its schema.
+    """
 
     schema_version: int = SCHEMA_VERSION
     audit: str
@@ -152,6 +155,8 @@ class AuditRecord(Frozen):
     notes: dict[str, str] = {}
     policy: Policy = Policy()
     environment: dict[str, str]
+    # Where the policy was read, for those who point at a rule.
+    source: PolicySource | None = None
     # Where the record stands in a series: the step of a checkpoint, the hyper-parameters of a run.
     coordinates: dict[str, Number] = {}
 
@@ -162,11 +167,12 @@ class AuditRecord(Frozen):
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, two-space indent, no NaN, one final newline."""
-        data = self.model_dump(mode="json")
-        # Records that belong to no series keep the bytes they had before there were coordinates.
-        if not self.coordinates:
-            del data["coordinates"]
-        return json.dumps(data, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n"
+        return (
+            json.dumps(
+                self.model_dump(mode="json"), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False
+            )
+            + "\n"
+        )
 
 
 def write_record(record: AuditRecord, folder: Path) -> Path:
@@ -201,7 +207,7 @@ def read_record(path: Path) -> AuditRecord:
     except (ValueError, OSError) as error:
         raise RecordError(f"{file}: not a readable record ({error}); run the audit again") from error
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if type(version) is not int or not 1 <= version <= SCHEMA_VERSION:
         raise RecordError(
             f"{file}: schema_version {version!r} is not one this candling reads "
             f"(up to {SCHEMA_VERSION}); upgrade candling or run the audit again"

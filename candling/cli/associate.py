@@ -118,7 +118,7 @@ def _told(found: AssociationMap, folder: Path) -> dict[str, object]:
 
 def _drawn(found: AssociationMap, folder: Path) -> str:
     from candling.cli.climbing import render
-    from candling.report.terminal import clean
+    from candling.report.text import clean
 
     text = ""
     tables = [("their controls", found.table)]

@@ -87,7 +87,7 @@ def _drawn(found: Attribution, *, terminal: bool, columns: int) -> str:
     from rich.text import Text
 
     from candling.cli.climbing import render
-    from candling.report.terminal import clean
+    from candling.report.text import clean
 
     shown = ""
     if terminal:

@@ -14,7 +14,8 @@ from candling.cli.output import emit, is_terminal, width
 from candling.cli.progress import Progress
 from candling.cli.repository import find_repository, load_module
 from candling.errors import NothingAudited, ParamsError
-from candling.report.terminal import clean, render_verdict
+from candling.report.terminal import render_verdict
+from candling.report.text import clean
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -123,7 +123,7 @@ def render(
     from rich.table import Table
     from rich.text import Text
 
-    from candling.report.terminal import clean
+    from candling.report.text import clean
 
     buffer = io.StringIO()
     colours: Literal["auto"] | None = "auto" if terminal else None

@@ -30,7 +30,7 @@ def _render(rows: Sequence[Any], facts: Mapping[str, str], *, terminal: bool, wi
     from rich.table import Table
     from rich.text import Text
 
-    from candling.report.terminal import clean
+    from candling.report.text import clean
 
     buffer = io.StringIO()
     colours: Literal["auto"] | None = "auto" if terminal else None

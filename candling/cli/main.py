@@ -26,6 +26,7 @@ COMMANDS = (
     "associate",
     "attribute",
     "audit",
+    "diff",
     "gate",
     "inspect",
     "isolate",
@@ -35,6 +36,7 @@ COMMANDS = (
     "rules",
     "trend",
     "trick",
+    "verify",
     "visualize",
 )
 
@@ -91,7 +93,7 @@ def _candling(
 
 
 def _say(message: str) -> None:
-    from candling.report.terminal import clean
+    from candling.report.text import clean
 
     try:
         print(f"error: {clean(' '.join(message.split()))}", file=sys.stderr, flush=True)

@@ -107,7 +107,7 @@ def _render(plan: Plan, *, terminal: bool, width: int) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    from candling.report.terminal import clean
+    from candling.report.text import clean
 
     buffer = io.StringIO()
     colours: Literal["auto"] | None = "auto" if terminal else None

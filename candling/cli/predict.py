@@ -41,6 +41,6 @@ def predict(
 
     ranked = ranking(opened.model, image)
 
-    from candling.report.terminal import clean
+    from candling.report.text import clean
 
     emit("".join(f"{probability:.4f}  {clean(name)}\n" for name, probability in ranked[:top]))

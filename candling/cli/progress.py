@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from candling.report.terminal import clean
+from candling.report.text import clean
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -3,6 +3,7 @@
 `import_model` makes that folder of a `ModelSource`, `load_model` rebuilds the model from it.
 """
 
+from candling.digests import folder_digest, model_digest
 from candling.models.batching import Batches, MemoryRanOut
 from candling.models.classifier import Classifier, log_odds, probabilities
 from candling.models.describing import describe
@@ -26,7 +27,7 @@ from candling.models.running import (
 )
 from candling.models.source import ModelSource
 from candling.models.spec import ModelSpec, read_spec
-from candling.models.storage import build_model, folder_digest, load_model, model_digest, save_model
+from candling.models.storage import build_model, load_model, save_model
 
 __all__ = [
     "Batches",

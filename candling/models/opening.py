@@ -5,10 +5,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from candling.digests import model_digest
 from candling.models.classifier import Classifier
 from candling.models.importing import import_model
 from candling.models.source import ModelSource
-from candling.models.storage import load_model, model_digest
+from candling.models.storage import load_model
 
 __all__ = ["open_model"]
 

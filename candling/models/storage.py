@@ -6,7 +6,6 @@ models that are an address, and a factory's module, which a person named.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -21,7 +20,7 @@ from candling.models.networks import build_network
 from candling.models.spec import ModelSpec, read_spec, spec_text
 from candling.models.weights import load_weights
 
-__all__ = ["build_model", "folder_digest", "load_model", "model_digest", "save_model"]
+__all__ = ["build_model", "load_model", "save_model"]
 
 
 def build_model(spec: ModelSpec, *, seed: int = 0, root: Path = Path()) -> Classifier:
@@ -104,43 +103,3 @@ def _load_black_box(folder: Path, spec: ModelSpec) -> Classifier:
         return Classifier(network, spec).eval()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder / 'spec.json'}: not a model that can be built ({error})") from error
-
-
-def model_digest(folder: Path) -> str:
-    """SHA-256 over spec and weights: what the audit and the gate know the model by.
-
-    A model behind an address is known by its spec alone, whatever the server makes of it.
-    """
-    files = [folder / "spec.json", *(sorted(folder.glob("*.onnx*")) or [folder / "model.safetensors"])]
-    if files[0].is_file() and not files[1].is_file() and read_spec(folder).architecture == "http":
-        files = files[:1]
-    digest = hashlib.sha256()
-    for file in files:
-        if not file.is_file():
-            raise ModelError(
-                f"{folder}: no {file.name} here; a model is a folder with model.safetensors and spec.json"
-            )
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def folder_digest(folder: Path) -> str:
-    """Sha256 of the files of a model's folder, of their names and their bytes.
-
-    Raises
-    ------
-    ModelError
-        If there are none, or one cannot be read.
-    """
-    total = hashlib.sha256()
-    try:
-        files = [
-            file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")
-        ]
-        for file in files:
-            total.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
-    except OSError as error:
-        raise ModelError(f"{folder}: cannot be read ({error.strerror})") from error
-    if not files:
-        raise ModelError(f"{folder}: holds no model")
-    return total.hexdigest()

@@ -60,6 +60,7 @@ _WORDS = {
     "failed": "failed",
     "blocked": "blocked",
     "warned": "warning",
+    "waived": "waived",
     "inconclusive": "inconclusive",
     "missing": "not measured",
     "error": "error",
@@ -361,7 +362,7 @@ def _summary(verdict: Verdict) -> str:
 
 
 def _worst_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    order = ("failed", "error", "missing", "inconclusive", "warned", "passed")
+    order = ("failed", "error", "missing", "inconclusive", "warned", "waived", "passed")
     return sorted(outcomes, key=lambda outcome: order.index(outcome.status))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import unicodedata
 from collections.abc import Sequence
 
 from rich import box
@@ -12,34 +11,26 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from candling.audit.comparison import Comparison
 from candling.audit.gate import Outcome, Verdict
 from candling.audit.measurements import MeasurementType
 from candling.audit.record import AuditRecord
+from candling.report.text import clean
 
-__all__ = ["clean", "measured", "render_rules", "render_verdict"]
+__all__ = ["measured", "render_comparison", "render_rules", "render_verdict"]
 
 _STYLES = {
     "passed": "green",
     "failed": "bold red",
     "blocked": "bold red",
     "warned": "yellow",
+    "waived": "yellow",
     "inconclusive": "magenta",
     "incomplete": "magenta",
     "missing": "magenta",
     "error": "bold magenta",
     "nothing": "magenta",
 }
-
-
-def clean(text: str) -> str:
-    """`text` with control, formatting and surrogate characters spelled out.
-
-    What a model or a file is called must not move the cursor, recolour the terminal or reverse the line.
-    """
-    return "".join(
-        repr(letter)[1:-1] if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") else letter
-        for letter in text
-    )
 
 
 def _text(text: str, style: str = "") -> Text:
@@ -118,6 +109,8 @@ def render_verdict(
             if outcome.status != "passed":
                 why = f" – {outcome.rule.why}" if outcome.rule.why else ""
                 parts.append(_text(f"{outcome.status}: {outcome.message}{why}"))
+    for use in verdict.waivers:
+        parts.append(_text(f"waiver {use.status}: {use.message}", "yellow"))
     parts.append(_text(verdict.summary, _STYLES[verdict.status]))
     return _render(*parts, terminal=terminal, width=width)
 
@@ -139,3 +132,41 @@ def render_rules(kinds: Sequence[MeasurementType], *, terminal: bool = False, wi
     for kind in kinds:
         table.add_row(_text(kind.id), _text(_range(kind)), _text(kind.better), _text(kind.title))
     return _render(table, terminal=terminal, width=width)
+
+
+def render_comparison(
+    found: Comparison, *, every: bool = False, terminal: bool = False, width: int = 80
+) -> str:
+    """What changed from one record to another, as text; with `every`, what did not change too."""
+    parts: list[RenderableType] = [_text(f"not the same: {words}", "magenta") for words in found.differing]
+    styles = {"new": "bold red", "worse": "bold red", "fixed": "green", "better": "green"}
+    findings = [one for one in found.findings if every or one.status != "unchanged"]
+    if findings:
+        table = _table(terminal=terminal)
+        for name in ("finding", "what became of it", "in words"):
+            table.add_column(name, overflow="fold")
+        for one in findings:
+            table.add_row(
+                _text(one.id), _text(one.status, styles.get(one.status, "")), _text(one.finding.statement)
+            )
+        parts.append(table)
+    changes = [one for one in found.changes if every or one in found.significant]
+    if changes:
+        table = _table(terminal=terminal)
+        for name in ("measurement", "old", "new", "change", "p", "verdict"):
+            table.add_column(name, overflow="fold")
+        for change in changes:
+            gap = change.difference
+            cells = [
+                " ".join([change.id, *change.scope.values()]),
+                *(
+                    "–" if one is None or one.value is None else f"{one.value:.3g}"
+                    for one in (change.old, change.new)
+                ),
+                "–" if gap is None else f"{gap.value:+.3g} [{gap.low:+.3g}, {gap.high:+.3g}]",
+                "–" if change.p is None else "<1e-6" if change.p < 1e-6 else f"{change.p:.2g}",
+            ]
+            table.add_row(*map(_text, cells), _text(change.status, styles.get(change.status, "")))
+        parts.append(table)
+    parts.append(_text(found.summary))
+    return _render(*parts, terminal=terminal, width=width)

@@ -23,7 +23,7 @@ from rich.text import Text
 from candling.audit.measurements import REGISTRY, MeasurementType
 from candling.audit.trend import Association, Line, Point, Trend
 from candling.report.pages import asset, templates
-from candling.report.terminal import clean
+from candling.report.text import clean
 
 __all__ = ["is_simple", "render_csv", "render_page", "render_trend", "sparkline", "write_page"]
 

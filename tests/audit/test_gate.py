@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import FrozenInstanceError
+from datetime import date, timedelta
 
 import pytest
 
-from candling.audit.gate import judge
-from candling.audit.policy import Policy, Rule
+from candling.audit.gate import Verdict, judge
+from candling.audit.policy import Policy, Rule, Waiver
 from candling.audit.record import Measurement
 from tests.audit.records import ACCURACY, BAD, CRASH, FOLLOW, GOOD, NAN, SHARE, TANK, ok, record, unchecked
 
@@ -178,3 +179,136 @@ def test_a_verdict_is_frozen_and_plain_json() -> None:
     plain = json.loads(json.dumps(verdict.to_dict(), allow_nan=False))
     assert (plain["exit_code"], plain["outcomes"][0]["value"]) == (2, None)
     assert plain["outcomes"][2]["rule"]["scope"] == SHARE.scope
+
+
+# -- Waivers ----------------------------------------------------------------------------------------
+
+DAY = date(2026, 11, 26)
+
+
+def waiver(id: str = ID, *, scope: dict[str, str] | None = None, days: int = 30) -> Waiver:
+    return Waiver(
+        id=id, scope=scope or {}, reason="known since May", owner="ann", expires=DAY + timedelta(days)
+    )
+
+
+def waived(*measurements: Measurement, waivers: tuple[Waiver, ...], rules: tuple[Rule, ...]) -> Verdict:
+    made = record(*measurements, rules=rules)
+    policy = made.policy.model_copy(update={"waivers": waivers})
+    return judge(made, policy, day=DAY)
+
+
+def test_a_waiver_lifts_what_is_broken_for_as_long_as_it_holds() -> None:
+    for days in (0, 1, 90):
+        verdict = waived(ok(ID, 0.3), waivers=(waiver(days=days),), rules=(ACCURACY,))
+        assert (verdict.exit_code, verdict.outcomes[0].status) == (0, "waived")
+        assert "1 waived: accuracy.worst_group" in verdict.summary
+        assert "by ann: known since May" in verdict.outcomes[0].message
+        assert [use.status for use in verdict.waivers] == ["active"]
+    for days, words in ((-1, "expired on 2026-11-25"), (91, "would hold 91 days more; at most 90")):
+        verdict = waived(ok(ID, 0.3), waivers=(waiver(days=days),), rules=(ACCURACY,))
+        assert (verdict.exit_code, verdict.outcomes[0].status) == (1, "failed")
+        assert f"its waiver by ann {words}" in verdict.outcomes[0].message
+        assert [use.status for use in verdict.waivers] == ["void"]
+
+
+def test_a_waiver_nobody_needs_says_so() -> None:
+    others = (waiver(), waiver("background.follow_rate"), waiver(scope={"class": "tank"}))
+    verdict = waived(ok(ID, 0.93), waivers=others, rules=(ACCURACY,))
+    assert verdict.exit_code == 0
+    assert [(use.status, use.message.rpartition(": ")[2]) for use in verdict.waivers] == [
+        ("unused", "its rule is passed"),
+        ("unused", "no rule is about that"),
+        ("unused", "no rule is about that"),
+    ]
+
+
+@pytest.mark.parametrize("severity", ["block", "warn"])
+@pytest.mark.parametrize("case", UNKNOWN)
+def test_only_what_is_broken_or_weak_can_be_waived(case: str, severity: str) -> None:
+    measurements, block_status, block_code, *_ = UNKNOWN[case]
+    rule = ACCURACY.model_copy(update={"severity": severity})
+    verdict = waived(
+        *measurements, ok("background.follow_rate", 0.05), waivers=(waiver(),), rules=(rule, FOLLOW)
+    )
+    outcome = verdict.outcomes[0]
+    if block_status in ("failed", "inconclusive"):
+        assert (outcome.status, verdict.exit_code) == ("waived", 0)
+    elif block_status == "error" or severity == "block":
+        assert (outcome.status, verdict.exit_code) == (block_status, block_code)
+    else:
+        assert outcome.status == "warned"
+
+
+def test_errors_are_never_waived() -> None:
+    made = record(ok(ID, 0.3), rules=(ACCURACY,), errors=(CRASH,))
+    policy = made.policy.model_copy(update={"waivers": (waiver(),)})
+    assert judge(made, policy, day=DAY).exit_code == 2
+
+
+def test_rules_that_could_not_be_judged_and_are_waived_are_no_pass() -> None:
+    verdict = waived(ok(ID, 0.93, n=3), waivers=(waiver(),), rules=(ACCURACY,))
+    assert (verdict.exit_code, verdict.status) == (2, "incomplete")
+
+
+# -- Changes, and rules for each class --------------------------------------------------------------
+
+CHANGE = Rule(measurement=ID, against="baseline", at_least=-0.05)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "status", "code"),
+    [
+        (ok(ID, 0.90, 0.01), ok(ID, 0.90, 0.01), "passed", 0),
+        (ok(ID, 0.90, 0.01), ok(ID, 0.80, 0.01), "failed", 1),
+        (ok(ID, 0.90, 0.04), ok(ID, 0.90, 0.04), "failed", 1),  # its low end
+        (ok(ID, 0.90, 0.01, n=3), ok(ID, 0.90, 0.01), "inconclusive", 2),
+        (ok(ID, 0.90, 0.01), ok(ID, 0.90, 0.01, n=3), "inconclusive", 2),
+        (ok(ID, 0.90, 0.01, status="error"), ok(ID, 0.90, 0.01), "error", 2),
+        (ok(ID, 0.90, 0.01), ok(ID, 0.90, 0.01, status="error"), "error", 2),
+        (None, ok(ID, 0.90, 0.01), "missing", 2),
+        (ok(ID, 0.90, 0.01), None, "missing", 2),
+        (unchecked(value=NAN), ok(ID, 0.90, 0.01), "error", 2),
+    ],
+)
+def test_a_rule_on_a_change(
+    before: Measurement | None, now: Measurement | None, status: str, code: int
+) -> None:
+    other = ok("background.follow_rate", 0.05)
+    old, new = (record(other, *([] if one is None else [one]), rules=(CHANGE,)) for one in (before, now))
+    verdict = judge(new, baseline=old)
+    assert (verdict.outcomes[0].status, verdict.exit_code) == (status, code)
+    assert verdict.outcomes[0].message.startswith("change of accuracy.worst_group")
+    assert verdict.baseline == ("tanks", "before", "0" * 64)
+
+
+def test_a_first_audit_says_that_it_has_no_baseline() -> None:
+    made = record(*GOOD, rules=(CHANGE, FOLLOW))
+    verdict = judge(made)
+    assert (verdict.outcomes[0].status, verdict.exit_code) == ("missing", 2)
+    assert "has no baseline; name one with --baseline" in verdict.outcomes[0].message
+    verdict = judge(made, first=True)
+    assert (verdict.outcomes[0].status, verdict.exit_code) == ("warned", 0)
+    assert judge(record(*GOOD, rules=(CHANGE,)), first=True).exit_code == 2, "nothing was judged"
+
+
+def test_a_rule_for_each_class_misses_none() -> None:
+    rule = Rule(measurement="accuracy.class", scope={"class": "*"}, at_least=0.5)
+    cat, dog, egg = (
+        ok("accuracy.class", value, scope={"class": name})
+        for value, name in ((0.9, "cat"), (0.8, "dog"), (0.3, "egg"))
+    )
+    made = record(cat, dog, egg, rules=(rule,), classes=("cat", "dog", "egg"))
+    verdict = judge(made)
+    assert [(o.rule.scope["class"], o.status, o.number) for o in verdict.outcomes] == [
+        ("cat", "passed", 0), ("dog", "passed", 0), ("egg", "failed", 0),
+    ]  # fmt: skip
+    lacking = judge(record(cat, rules=(rule,), classes=("cat", "dog")))
+    assert (lacking.exit_code, [o.status for o in lacking.outcomes]) == (2, ["passed", "missing"])
+    assert judge(record(*GOOD, rules=(rule,))).outcomes[0].status == "missing"
+    pairs = Rule(measurement="confusion.rate", scope={"from": "*", "to": "egg"}, at_most=0.5)
+    rates = [
+        ok("confusion.rate", v, scope={"from": a, "to": b})
+        for v, a, b in ((0.1, "cat", "egg"), (0.9, "dog", "egg"), (0.9, "egg", "dog"))
+    ]
+    assert [o.status for o in judge(record(*rates, rules=(pairs,))).outcomes] == ["passed", "failed"]

@@ -91,7 +91,7 @@ def test_gate_on_a_record_it_cannot_read(
     path = write_record(record(*GOOD), tmp_path)
     text = path.read_text()
     path.write_text(
-        text[:200] if spoil == "truncated" else text.replace('"schema_version": 1', '"schema_version": 2')
+        text[:200] if spoil == "truncated" else text.replace('"schema_version": 2', '"schema_version": 3')
     )
     assert run(["gate", str(tmp_path)]) == 2
     assert str(path) in error_of(capsys)

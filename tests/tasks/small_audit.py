@@ -53,7 +53,7 @@ def audited(root: Path, model: str | dict[str, Any], data: dict[str, Any], **mor
 
     done: list[Stored] = list(context.dataset.imports)
     errors: list[StepError] = []
-    digests = {f"data.{split}": digest for split, digest in context.dataset.digests.items()}
+    digests = {f"data.{role}": digest for role, digest in context.dataset.digests.items()}
     digests["model"] = subject.digest
 
     def attempt(step: str, *arguments: Any) -> Stored | None:

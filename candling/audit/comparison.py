@@ -1,0 +1,330 @@
+"""Two records of one model, or of two: what changed between them, and whether that is more than chance.
+
+The interval of a difference comes from the intervals of both measurements, each side from the sides that
+face each other (MOVER; Zou and Donner, "Construction of confidence limits about effect measures", Statistics
+in Medicine 27, 2008, section 2; for proportions it is Newcombe's method 10, Statistics in Medicine 17, 1998).
+Both records look at the same eval set, so that it is rather too wide. Its p-value is that of the normal
+distribution with the variance that the facing sides imply; those of all measurements together are corrected
+by Holm's method, so that among all that did not change one is called changed in one comparison of twenty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from candling.audit.measurements import direction
+from candling.audit.record import AuditRecord, Finding, Measurement, Scope
+from candling.errors import DataError
+
+__all__ = [
+    "Change",
+    "Comparison",
+    "Difference",
+    "FindingChange",
+    "check_comparable",
+    "compare",
+    "difference",
+    "differing",
+]
+
+ChangeStatus = Literal["better", "worse", "changed", "unchanged", "new", "gone", "unknown"]
+FindingStatus = Literal["new", "fixed", "worse", "better", "unchanged", "gone", "untested"]
+
+_Z95 = 1.959963984540054
+_WRONG = 0.05  # of comparisons in which nothing changed, that call anything changed
+_TRAINING = ("data.train", "data.retrain.", "data.repair.")  # splits that a new model may well differ in
+
+
+@dataclass(frozen=True)
+class Difference:
+    """New less old, its 95% interval and the p-value of no difference, before any correction."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one measurement.
+
+    p: after correction for all that were compared; None where one side has no interval. status: better, worse
+    or (where neither direction is) changed, if the change is significant; new and gone are measured only
+    once, unknown has no interval, or was not measured well enough.
+    """
+
+    id: str
+    scope: Scope
+    old: Measurement | None
+    new: Measurement | None
+    difference: Difference | None
+    p: float | None
+    status: ChangeStatus
+
+
+@dataclass(frozen=True)
+class FindingChange:
+    """What became of one finding: fixed is what was confirmed and is dismissed now, gone what is no more."""
+
+    id: str
+    old: Finding | None
+    new: Finding | None
+    status: FindingStatus
+
+    @property
+    def finding(self) -> Finding:
+        """The newer of both."""
+        found = self.new or self.old
+        assert found is not None, "a change has one side at least"
+        return found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that changed between two records. differing: what they do not share, in words."""
+
+    old: AuditRecord
+    new: AuditRecord
+    changes: tuple[Change, ...]
+    findings: tuple[FindingChange, ...]
+    differing: tuple[str, ...]
+
+    @property
+    def significant(self) -> tuple[Change, ...]:
+        """The measurements that changed by more than chance."""
+        return tuple(change for change in self.changes if change.status in ("better", "worse", "changed"))
+
+    @property
+    def summary(self) -> str:
+        """Both records and what changed, in a sentence."""
+        counts = [
+            f"{sum(one.status == status for one in self.findings)} {status}"
+            for status in ("new", "fixed", "worse", "better")
+        ]
+        moved = [
+            f"{number} {status}"
+            for status in ("better", "worse", "changed")
+            if (number := sum(one.status == status for one in self.significant))
+        ]
+        names = [f"{one.audit}/{one.subject}" for one in (self.old, self.new)]
+        return (
+            f"{names[0]} → {names[1]}: findings {', '.join(counts)}; "
+            f"measurements {', '.join(moved) or 'none significantly changed'}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+
+        def side(record: AuditRecord) -> dict[str, Any]:
+            return {"audit": record.audit, "subject": record.subject, "digests": record.digests}
+
+        return {
+            "old": side(self.old),
+            "new": side(self.new),
+            "differing": list(self.differing),
+            "summary": self.summary,
+            "findings": [
+                {
+                    "id": one.id, "status": one.status, "kind": one.finding.kind, "scope": one.finding.scope,
+                    "old": None if one.old is None else one.old.status,
+                    "new": None if one.new is None else one.new.status,
+                    "statement": one.finding.statement,
+                }
+                for one in self.findings
+            ],
+            "measurements": [
+                {
+                    "id": one.id, "scope": one.scope, "status": one.status, "p": one.p,
+                    "old": None if one.old is None else one.old.value,
+                    "new": None if one.new is None else one.new.value,
+                    "difference": None if one.difference is None else one.difference.value,
+                    "low": None if one.difference is None else one.difference.low,
+                    "high": None if one.difference is None else one.difference.high,
+                }
+                for one in self.changes
+            ],
+        }  # fmt: skip
+
+
+def difference(old: Measurement, new: Measurement) -> Difference | None:
+    """New less old, with its interval; None where a value or the end of an interval is missing.
+
+    Where neither has a spread, as counts do not, the interval is the difference and the p-value NaN: nothing
+    says what chance would have made of it.
+    """
+    numbers = (old.value, old.low, old.high, new.value, new.low, new.high)
+    if old.status != "ok" or new.status != "ok" or not all(_finite(number) for number in numbers):
+        return None
+    was, was_low, was_high, now, now_low, now_high = (float(number or 0.0) for number in numbers)
+    value = now - was
+    # A bootstrap interval can miss its own estimate: no side is below zero.
+    below = math.hypot(max(0.0, now - now_low), max(0.0, was_high - was))
+    above = math.hypot(max(0.0, now_high - now), max(0.0, was - was_low))
+    towards = below if value > 0 else above
+    if not below and not above:
+        return Difference(value, value, value, 1.0 if value == 0 else math.nan)
+    return Difference(value, value - below, value + above, _chance(value, towards))
+
+
+def _chance(value: float, side: float) -> float:
+    """The p-value of a difference whose interval reaches so far towards zero."""
+    if not value:
+        return 1.0
+    return math.erfc(abs(value) / side * _Z95 / math.sqrt(2)) if side else 0.0
+
+
+def _finite(number: float | None) -> bool:
+    return number is not None and math.isfinite(number)
+
+
+def differing(old: AuditRecord, new: AuditRecord) -> list[str]:
+    """What keeps two records from being compared: kind, classes and eval data, in words."""
+    found = []
+    if old.kind != new.kind:
+        found.append(f"one is of {old.kind}, the other of {new.kind}")
+    if old.classes != new.classes:
+        fewer, more = sorted(set(old.classes) - set(new.classes)), sorted(set(new.classes) - set(old.classes))
+        parts = [
+            f"{len(names)} only in the {which} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+            for which, names in (("old", fewer), ("new", more))
+            if names
+        ]
+        found.append(f"classes: {', '.join(parts) or 'in another order'}")
+    for key in sorted(_eval_data(old).keys() | _eval_data(new).keys()):
+        digests = [_eval_data(one).get(key) for one in (old, new)]
+        if digests[0] != digests[1]:
+            name = key.removeprefix("data.")
+            shown = " and ".join("none" if digest is None else digest[:12] for digest in digests)
+            found.append(f"data of {name}: {shown}")
+    return found
+
+
+def _eval_data(record: AuditRecord) -> dict[str, str]:
+    return {
+        key: digest
+        for key, digest in record.digests.items()
+        if key.startswith("data.") and not key.startswith(_TRAINING)
+    }
+
+
+def check_comparable(old: AuditRecord, new: AuditRecord) -> None:
+    """See that two records are of the same kind, classes and eval data.
+
+    Raises
+    ------
+    DataError
+        Naming what differs.
+    """
+    if found := differing(old, new):
+        names = " and ".join(f"{one.audit}/{one.subject}" for one in (old, new))
+        raise DataError(
+            f"{names} cannot be compared, {'; '.join(found)}; audit both on the same data, "
+            "or say --force to `candling diff`"
+        )
+
+
+def compare(old: AuditRecord, new: AuditRecord, *, force: bool = False) -> Comparison:
+    """All that changed from one record to another.
+
+    Parameters
+    ----------
+    force
+        Compare also where kind, classes or eval data differ, which is told.
+
+    Raises
+    ------
+    DataError
+        If they differ and `force` was not said.
+    """
+    if not force:
+        check_comparable(old, new)
+    return Comparison(
+        old, new, tuple(_changes(old, new)), tuple(_findings(old, new)), tuple(differing(old, new))
+    )
+
+
+def _by_scope(record: AuditRecord) -> dict[tuple[str, tuple[tuple[str, str], ...]], Measurement]:
+    return {(m.id, tuple(sorted(m.scope.items()))): m for m in record.measurements}
+
+
+def _changes(old: AuditRecord, new: AuditRecord) -> Iterator[Change]:
+    before, after = _by_scope(old), _by_scope(new)
+    keys = sorted(before.keys() | after.keys())
+    found = {key: difference(before[key], after[key]) for key in keys if key in before and key in after}
+    told = {key: one for key, one in found.items() if one is not None and not math.isnan(one.p)}
+    corrected = dict(zip(told, holm([one.p for one in told.values()]), strict=True))
+    for key in keys:
+        was, now, gap, p = before.get(key), after.get(key), found.get(key), corrected.get(key)
+        yield Change(key[0], dict(key[1]), was, now, gap, p, _status(key[0], was, now, gap, p))
+
+
+def _status(
+    id: str, old: Measurement | None, new: Measurement | None, gap: Difference | None, p: float | None
+) -> ChangeStatus:
+    if old is None or new is None:
+        return "new" if old is None else "gone"
+    if gap is None or p is None:
+        return "unknown"
+    if p > _WRONG or not gap.value:
+        return "unchanged"
+    better = direction(id, new.scope)
+    if better == "neither":
+        return "changed"
+    return "better" if (gap.value > 0) == (better == "higher") else "worse"
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P-values after Holm's correction ("A simple sequentially rejective multiple test procedure", 1979)."""
+    order = sorted(range(len(p)), key=p.__getitem__)
+    out, least = [0.0] * len(p), 0.0
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, p[place] * (len(p) - rank)))
+        out[place] = least
+    return out
+
+
+def _effect(finding: Finding) -> tuple[float, float] | None:
+    """The least and the most that the effect of a finding's test may be in size, where it has an interval."""
+    test: Mapping[str, Any] = finding.test or {}
+    ends = test.get("interval")
+    if (
+        not isinstance(ends, list | tuple)
+        or len(ends) != 2
+        or not all(isinstance(x, int | float) for x in ends)
+    ):
+        return None
+    low, high = float(ends[0]), float(ends[1])
+    most = max(abs(low), abs(high))
+    return (0.0 if low <= 0 <= high else min(abs(low), abs(high))), most
+
+
+def _findings(old: AuditRecord, new: AuditRecord) -> Iterator[FindingChange]:
+    before, after = ({one.id: one for one in record.findings} for record in (old, new))
+    order: dict[str, None] = dict.fromkeys([*after, *before])
+    for id in order:
+        was, now = before.get(id), after.get(id)
+        yield FindingChange(id, was, now, _finding_status(was, now))
+
+
+def _finding_status(old: Finding | None, new: Finding | None) -> FindingStatus:
+    was, now = old is not None and old.status == "confirmed", new is not None and new.status == "confirmed"
+    if now and not was:
+        return "new"
+    if was and not now:
+        if new is None:
+            return "gone"
+        return "fixed" if new.status == "dismissed" else "untested"
+    if not was or old is None or new is None:
+        return "unchanged"
+    effects = _effect(old), _effect(new)
+    if effects[0] is None or effects[1] is None:
+        return "unchanged"
+    was_least, was_most = effects[0]
+    now_least, now_most = effects[1]
+    if now_least > was_most:
+        return "worse"
+    return "better" if now_most < was_least else "unchanged"

@@ -1,0 +1,28 @@
+"""The formats of a verdict, by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from candling.report import github, junit, markdown, modelcard, sarif
+from candling.report.audited import Audited
+
+__all__ = ["FORMATS"]
+
+
+def _json(audited: Audited) -> str:
+    told = audited.verdict.to_dict()
+    told["comparison"] = None if audited.comparison is None else audited.comparison.to_dict()
+    return json.dumps(told, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+FORMATS: dict[str, Callable[[Audited], str]] = {
+    "json": _json,
+    "junit": junit.render,
+    "sarif": sarif.render,
+    "github": github.render,
+    "summary": markdown.summary,
+    "markdown": markdown.render,
+    "model-card": modelcard.render,
+}

@@ -1,0 +1,154 @@
+"""The composite action's own shell, run as GitHub would, on a small audit of tanks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.report import readers
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = Path(__file__).with_name("small.yaml")
+ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+# What runs outside of GitHub: all of its own shell, but the call of its API.
+STEPS = [step for step in ACTION["runs"]["steps"] if "run" in step and step["name"] != "Comment"]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("action")
+    for name in ("candling", "flows", "tasks"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "params").mkdir()
+    shutil.copy(SMALL, root / "params")
+    (root / "Makefile").write_text(".venv:\n\t@true\n.PHONY: .venv\n")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for stage in ("tasks.draw_scenes", "tasks.retrain"):
+        subprocess.run(
+            [sys.executable, "-m", stage, "params/small.yaml"], cwd=root, env={**os.environ, "PATH": path},
+            check=True, capture_output=True, timeout=240,
+        )  # fmt: skip
+    return root
+
+
+class Runner:
+    """GitHub's runner, as far as the action's shell sees it: inputs, outputs of steps, and its files."""
+
+    def __init__(self, root: Path, place: Path, **given: str) -> None:
+        place.mkdir()
+        self.root, self.place = root, place
+        self.inputs = {key: str(spec.get("default", "")) for key, spec in ACTION["inputs"].items()} | given
+        self.outputs: dict[str, dict[str, str]] = {}
+        self.printed = ""
+
+    def file(self, name: str) -> Path:
+        return self.place / name
+
+    def _value(self, text: str) -> str:
+        def found(match: re.Match[str]) -> str:
+            kind, _, rest = match[1].partition(".")
+            if kind == "inputs":
+                return self.inputs[rest]
+            step, _, name = rest.partition(".outputs.")
+            return self.outputs.get(step, {}).get(name, "")
+
+        return re.sub(r"\$\{\{\s*([\w.-]+)\s*\}\}", found, text)
+
+    def run(self) -> int:
+        """Every step in order; one that fails leaves those with `always()`, and the code is the last's."""
+        failed, code = False, 0
+        for step in STEPS:
+            if failed and "always()" not in str(step.get("if", "")):
+                continue
+            code = self._step(step)
+            failed = failed or code != 0
+        return code
+
+    def _step(self, step: dict[str, Any]) -> int:
+        output = self.file("output")
+        output.write_text("")
+        files = {"GITHUB_OUTPUT": output}
+        files |= {f"GITHUB_{name}": self.file(name.lower()) for name in ("PATH", "ENV", "STEP_SUMMARY")}
+        for file in files.values():
+            file.touch()
+        given = {key: self._value(str(value)) for key, value in step.get("env", {}).items()}
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+            cwd=self.root,
+            env={**os.environ, "PATH": path, **given, **{key: str(file) for key, file in files.items()}},
+            capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        self.printed += done.stdout + done.stderr
+        lines = (line.partition("=") for line in output.read_text().splitlines())
+        self.outputs[step.get("id", step["name"])] = {key: value for key, _, value in lines}
+        return done.returncode
+
+
+def test_no_input_is_text_of_a_script() -> None:
+    for step in ACTION["runs"]["steps"]:
+        assert "${{" not in step.get("run", ""), step["name"]
+    assert ACTION["runs"]["steps"][-1]["run"] == 'exit "${CODE:-2}"'
+
+
+@pytest.mark.slow
+def test_it_audits_gates_and_ends_with_the_verdict(repository: Path, tmp_path: Path) -> None:
+    given = {"params": "params/small.yaml", "report": "reports/small/after"}
+    runner = Runner(repository, tmp_path / "first", **given)
+    assert runner.run() == 1, runner.printed
+    assert runner.outputs["gate"] == {"exit-code": "1", "verdict": "blocked"}
+    ci = repository / ".candling" / "ci"
+    for name, file in (("junit", "junit.xml"), ("sarif", "candling.sarif"), ("markdown", "comment.md")):
+        assert not readers.lets_through(name, (ci / file).read_text())
+    summary = runner.file("step_summary").read_text()
+    assert "## small/after: blocked" in summary
+    annotations = [line for line in runner.printed.splitlines() if line.startswith("::error ")]
+    assert any("file=params/small.yaml" in line and "line=" in line for line in annotations)
+    line = next(int(m[1]) for text in annotations if (m := re.search(r"line=(\d+)", text)))
+    assert "accuracy.overall" in (repository / "params" / "small.yaml").read_text().splitlines()[line - 1]
+
+    # The report again, under rules that hold, and the model that was audited.
+    policy = repository / "policy.yaml"
+    policy.write_text("rules:\n  - {measurement: accuracy.overall, at_most: 1.0}\n")
+    again = Runner(
+        repository, tmp_path / "again", **given, audit="reuse", policy="policy.yaml", **{"max-age": "1h"}
+    )
+    assert again.run() == 0, again.printed
+    assert again.outputs["gate"] == {"exit-code": "0", "verdict": "passed"}
+
+    # Another model than the audited one: no verdict, no pass, and why is told.
+    other = Runner(
+        repository,
+        tmp_path / "other",
+        **given,
+        audit="reuse",
+        policy="policy.yaml",
+        model="models/small/before",
+    )
+    assert other.run() == 2
+    assert other.outputs["gate"]["verdict"] == "no verdict, exit code 2"
+    assert "is not that of the model" in other.file("step_summary").read_text()
+
+    # A step before that fails: the old record is no verdict on what was not audited.
+    broken = Runner(repository, tmp_path / "broken", **{**given, "params": "params/none.yaml"})
+    assert broken.run() == 3
+    assert not (repository / "reports" / "small" / "after" / "record.json").exists()
+    strange = Runner(repository, tmp_path / "strange", **given, audit="perhaps")
+    assert strange.run() == 3
+
+
+@pytest.mark.slow
+def test_what_it_writes_is_json_that_scripts_read(repository: Path, tmp_path: Path) -> None:
+    runner = Runner(repository, tmp_path / "json", params="params/small.yaml", report="reports/small/before")
+    assert runner.run() == 1, runner.printed
+    told = json.loads((repository / ".candling" / "ci" / "verdict.json").read_text())
+    assert (told["subject"], told["exit_code"]) == ("before", 1)
