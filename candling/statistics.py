@@ -20,6 +20,7 @@ __all__ = [
     "bootstrap",
     "effective_size",
     "mean",
+    "mean_over_pairs",
     "proportion",
     "ratio_of_means",
     "resampled_sums",
@@ -83,6 +84,20 @@ def bootstrap(
 def mean(values: Array) -> Estimate:
     """The mean of (N,) values with a bootstrap interval."""
     return bootstrap(lambda sample: sample.mean(1), np.asarray(values, dtype=np.float64))
+
+
+def mean_over_pairs(each: Array) -> Estimate | None:
+    """The mean over all pairs of n things, of the mean over each one's pairs (n,); None of fewer than three.
+
+    Each pair counts for both of its things, so that these are no independent sample: the interval is that of
+    the jackknife's pseudo-values (Arvesen, "Jackknifing U-statistics", 1969, section 2).
+    """
+    n = len(each)
+    if n < 3:
+        return None
+    whole = float(each.mean())
+    without = (n * whole - 2 * each) / (n - 2)
+    return mean(n * whole - (n - 1) * without)
 
 
 def ratio_of_means(numerator: Array, denominator: Array) -> Estimate:

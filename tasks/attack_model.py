@@ -64,7 +64,7 @@ def targets_in_turn(labels: Sequence[int], classes: Sequence[int]) -> list[int]:
 @task(name="attack model")
 def attack_eval_set(context: Context, subject: Subject, entangled: Stored) -> Stored:
     """The smallest epsilon that turns each of a sample of rightly predicted pictures to another class."""
-    dataset, settings = context.dataset, context.params.attacks
+    dataset, settings, seed = context.dataset, context.params.attacks, context.params.seed
 
     def look(model: Classifier, out: Path, tick: Tick) -> None:
         import torch
@@ -82,7 +82,7 @@ def attack_eval_set(context: Context, subject: Subject, entangled: Stored) -> St
         check_differentiable(model, model.spec.image_size)
         everything = dataset.read("eval")
         everything = everything.take(audited_rows(everything, dataset.audited))
-        sample = everything.take(stratified(everything, settings.images))
+        sample = everything.take(stratified(everything, settings.images, seed=seed))
         right = torch.nonzero(logits(model, sample.images).argmax(1) == sample.labels).flatten().tolist()
         if not right:
             write_findings(out, _nothing(f"none of {len(sample)} pictures is predicted rightly"))
@@ -91,7 +91,7 @@ def attack_eval_set(context: Context, subject: Subject, entangled: Stored) -> St
         labels = some.labels.tolist()
         targets = targets_in_turn(labels, dataset.audited)
         found = smallest_epsilon(
-            model, some.images, Targeted(targets), attack_method(settings), progress=tick
+            model, some.images, Targeted(targets), attack_method(settings), seed=seed, progress=tick
         )
         pairs = [(dataset.classes[a], dataset.classes[b]) for a, b in zip(labels, targets, strict=True)]
         artifacts = _pictures(out, some.images, some.names, pairs, found, settings.pictures)

@@ -112,7 +112,7 @@ def prototypes(sight: Sight) -> Count:
     """A look at the gradient, heats and climbs; each prototype as it is, transformed and beside pictures."""
     if not sight.differentiable:
         return Count()
-    settings = generate_prototypes.prototype_settings(sight.params.prototypes)
+    settings = generate_prototypes.prototype_settings(sight.params.prototypes, sight.params.seed)
     pictures = sight.splits["eval"]
     rows = len(sight.audited) * settings.seeds
     views = len(unseen_transforms(torch.zeros(1, 3, 8, 8), torch.Generator()))
@@ -169,7 +169,7 @@ def _audited(sight: Sight, role: str) -> Pictures:
 
 def _sample(sight: Sight, count: int) -> Pictures:
     pictures = _audited(sight, "eval")
-    return pictures.take(stratified(pictures, count))
+    return pictures.take(stratified(pictures, count, seed=sight.params.seed))
 
 
 def entanglement(sight: Sight) -> Count:
@@ -325,7 +325,7 @@ def training(pictures: Pictures, settings: ScheduleParams) -> Count:
 def left_out(sight: Sight) -> dict[str, str]:
     """What cannot be measured and what would add it, as the steps will say it."""
     pictures = sight.splits["eval"]
-    seeds = generate_prototypes.prototype_settings(sight.params.prototypes).seeds
+    seeds = generate_prototypes.prototype_settings(sight.params.prototypes, sight.params.seed).seeds
     notes = {
         **generate_prototypes.left_out(pictures, sight.audited, seeds, differentiable=sight.differentiable),
         **visualize_channels.left_out(sight.params.channels, differentiable=sight.differentiable),

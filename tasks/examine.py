@@ -46,5 +46,5 @@ def examine(
     dataset = context.dataset
     data = {role: dataset.splits[role].digest for role in roles if role in dataset}
     inputs = {"model": subject.digest, "answers": subject.answers, "data": data, "audited": dataset.names,
-              **settings}  # fmt: skip
+              "seed": context.params.seed, **settings}  # fmt: skip
     return run_step(context, step, subject.name, inputs, compute, module=module)

@@ -35,12 +35,13 @@ _IN_WORDS = {
 }
 
 
-def prototype_settings(params: PrototypeParams) -> Climb:
-    """Those of the parameterisation, but for what is given."""
+def prototype_settings(params: PrototypeParams, seed: int) -> Climb:
+    """Those of the parameterisation, but for what is given; another seed of the audit has other numbers."""
     from candling.vision.prototypes import FOURIER, MACO
 
     usual = MACO if params.parameterisation == "maco" else FOURIER
-    return replace(usual, **params.model_dump(exclude_none=True))
+    engine = replace(usual, **params.model_dump(exclude_none=True))
+    return replace(engine, first=seed * engine.seeds)
 
 
 def left_out(
@@ -90,11 +91,11 @@ def generate(context: Context, subject: Subject) -> Stored:
         from safetensors.torch import save_file
 
         from candling.models import check_differentiable
-        from candling.statistics import bootstrap, mean
+        from candling.statistics import bootstrap, mean, mean_over_pairs
         from candling.vision.prototypes import fit_prior, generate_prototypes, object_similarity
         from tasks.artifacts import picture
 
-        pictures, engine = dataset.read("eval"), prototype_settings(settings)
+        pictures, engine = dataset.read("eval"), prototype_settings(settings, context.params.seed)
         notes = left_out(pictures, dataset.audited, engine.seeds, differentiable=model.differentiable)
         if not model.differentiable:
             save_file({"classes": torch.empty(0, dtype=torch.long)}, out / "prototypes.safetensors")
@@ -120,7 +121,13 @@ def generate(context: Context, subject: Subject) -> Stored:
             for id, values in scores.items():
                 if not values[rows].isnan().any():
                     own_values = values[rows].double().numpy()
-                    measurements.append(measured(f"prototype.{id}", mean(own_values), scope))
+                    # Seeds that agree share the pair in which they do.
+                    estimate = mean_over_pairs(own_values) if id == "agreement" else mean(own_values)
+                    if estimate is not None:
+                        low, high = max(0.0, estimate.low), min(1.0, estimate.high)
+                        estimate = estimate._replace(low=low, high=high)
+                    note = "" if estimate else "whether seeds agree takes three of them"
+                    measurements.append(measured(f"prototype.{id}", estimate, scope, note=note))
             alike = torch.full((len(rows),), torch.nan)
             own = torch.nonzero(pictures.labels == k).flatten()
             if pictures.clean is not None and len(own):

@@ -77,7 +77,7 @@ def isolate_eval_set(context: Context, subject: Subject) -> Stored:
         everything = dataset.read("eval")
         kept = audited_rows(everything, dataset.audited)
         everything = everything.take(kept)
-        rows = stratified(everything, settings.images)
+        rows = stratified(everything, settings.images, seed=context.params.seed)
         sample = everything.take(rows)
         images = unit(sample.images)
         donors = donors_in_turn(dataset.read("donors")) if "donors" in dataset else None

@@ -218,7 +218,7 @@ def _growth(context: Context, model: Classifier) -> Growth:
     """Through which sizes pictures will grow, found as the climb finds it."""
     if not model.differentiable:
         return Growth()
-    settings, size = prototype_settings(context.params.prototypes), _size(context, model)
+    settings, size = prototype_settings(context.params.prototypes, context.params.seed), _size(context, model)
     asked: list[int] = []
     handle = model.register_forward_pre_hook(lambda module, inputs: asked.append(len(inputs[0])))
     try:
@@ -370,7 +370,7 @@ def finished_after(steps: Sequence[Step], slots: int, alone: float = 1.0) -> flo
 
 
 def _rates(context: Context, folder: Path, sight: Sight, seconds: float) -> Rates:
-    settings = prototype_settings(context.params.prototypes)
+    settings = prototype_settings(context.params.prototypes, context.params.seed)
     severities = context.params.robustness.severities
     slots = os.cpu_count() or 1
     return time_model(folder, context.root, sight.size, settings, severities, slots=slots, seconds=seconds)

@@ -47,7 +47,9 @@ def test_background(context: Context, subject: Subject) -> Stored:
     dataset, settings = context.dataset, context.params.counterfactuals
 
     def look(model: Classifier, out: Path, tick: Tick) -> None:
-        pictures = dataset.read("eval")
+        from tasks.pictures import drawn
+
+        pictures = drawn(dataset.read("eval"), context.params.seed)
         each = max(1, settings.images // len(dataset.audited))
         notes = left_out(pictures, dataset.splits)
         if notes:

@@ -22,7 +22,7 @@ __all__ = ["test_corruptions"]
 @task(name="test robustness")
 def test_corruptions(context: Context, subject: Subject) -> Stored:
     """Accuracy under noise, blur, contrast, brightness and JPEG, on a stratified sample."""
-    dataset, settings = context.dataset, context.params.robustness
+    dataset, settings, seed = context.dataset, context.params.robustness, context.params.seed
 
     def look(model: Classifier, out: Path, tick: Tick) -> None:
         from candling.data import stratified, unit
@@ -34,13 +34,13 @@ def test_corruptions(context: Context, subject: Subject) -> Stored:
 
         everything = dataset.read("eval")
         everything = everything.take(audited_rows(everything, dataset.audited))
-        sample = everything.take(stratified(everything, settings.images))
+        sample = everything.take(stratified(everything, settings.images, seed=seed))
         images = unit(sample.images)
         kinds = [(name, severity) for name in CORRUPTIONS for severity in settings.severities]
         clean = logits(model, images).argmax(1) == sample.labels
         corrupted = {}
         for done, (name, severity) in enumerate(kinds, start=1):
-            hard = corrupt(images, name, severity)
+            hard = corrupt(images, name, severity, seed=seed)
             corrupted[name, severity] = logits(model, hard).argmax(1) == sample.labels
             tick(done, len(kinds))
         found = robustness(clean, corrupted)

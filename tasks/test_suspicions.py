@@ -49,20 +49,21 @@ def left_out(*, masks: bool, like_train: bool) -> dict[str, str]:
 @task(name="test suspicions")
 def test_suspicions(context: Context, subject: Subject, isolated: Stored) -> Stored:
     """Remove and transplant regions that maps point to; turn light, colour and focus up and down."""
-    dataset, settings = context.dataset, context.params.suspicions
+    dataset, settings, seed = context.dataset, context.params.suspicions, context.params.seed
 
     def look(model: Classifier, out: Path, tick: Tick) -> None:
         from safetensors.torch import load_file
 
         from candling.data import stratified
-        from candling.vision.counterfactuals import suspect
-        from candling.vision.factors import dose_response, explained, through_places
+        from candling.vision.counterfactuals import Settings, suspect
+        from candling.vision.factors import DoseSettings, dose_response, explained, through_places
         from tasks.pictures import audited_rows
 
         everything = dataset.read("eval")
         evidence = load_file(isolated.path / "maps.safetensors")
         audited = audited_rows(everything, dataset.audited)
-        drawn = [audited[row] for row in stratified(everything.take(audited), settings.images)]
+        sampled = stratified(everything.take(audited), settings.images, seed=seed)
+        drawn = [audited[row] for row in sampled]
         # What has a map is looked at too.
         rows = sorted({*drawn, *evidence["rows"].tolist()})
         sample = everything.take(rows)
@@ -75,17 +76,19 @@ def test_suspicions(context: Context, subject: Subject, isolated: Stored) -> Sto
             model, sample.images, sample.labels, evidence["maps"][:, 1:2], evidence["classes"][:, 1:2],
             classes=list(dataset.audited), names=dataset.classes,
             rows=[place[row] for row in evidence["rows"].tolist()], masks=masks,
-            groups=groups, sources=sources, progress=tick,
+            groups=groups, sources=sources, settings=Settings(seed=seed), progress=tick,
         )  # fmt: skip
-        history = None
+        history, doses = None, DoseSettings(seed=seed)
         if "like_train" in dataset:
             like = dataset.read("like_train")
             history = (like.images, like.labels)
         factors = dose_response(
             model, sample.images, sample.labels, masks=masks, sources=sources, like_train=history,
-            groups=groups, classes=dataset.classes,
+            groups=groups, classes=dataset.classes, settings=doses,
         )  # fmt: skip
-        factors = through_places(model, sample.images, places, factors, sources=sources, like_train=history)
+        factors = through_places(
+            model, sample.images, places, factors, sources=sources, like_train=history, settings=doses
+        )
         places = explained(places, factors)
         measurements = [*_of_places(places), *_of_factors(factors)]
         found = [*map(_place, places), *_factors(factors, dataset.classes)]
@@ -114,7 +117,9 @@ def _of_places(places: Sequence[Tested]) -> list[Measurement]:
     found = []
     for one in places:
         if one.test.effect is not None:
+            # Beside other regions that stay as they are it is another measurement.
             scope = {"class": one.class_name, "region": one.candidate.where}
+            scope |= {"beside": ", ".join(one.beside)} if one.beside else {}
             found.append(measured("shortcut.effect", one.test.effect, scope, least=_LEAST))
     return _once(found)
 

@@ -27,7 +27,8 @@ __all__ = ["channel_settings", "check_layers", "counts_of_channels", "left_out",
 
 def channel_settings(params: Params, channels: ChannelParams) -> Climb:
     """Those of the prototypes, but for the number of seeds."""
-    return replace(prototype_settings(params.prototypes), seeds=channels.seeds)
+    first = params.seed * channels.seeds
+    return replace(prototype_settings(params.prototypes, params.seed), seeds=channels.seeds, first=first)
 
 
 def left_out(channels: ChannelParams | None, *, differentiable: bool) -> dict[str, str]:

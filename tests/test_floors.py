@@ -18,7 +18,8 @@ ENGINE = ("candling.vision", "candling.language", "candling.models", "candling.d
 ERRORS = ("candling.errors", "candling.digests")
 # numpy comes with pandas.
 BASE_PACKAGES = (
-    "pydantic", "pydantic_core", "jinja2", "markupsafe", "numpy", "pandas", "pyarrow", "yaml", "rich",
+    "pydantic", "pydantic_core", "jinja2", "markupsafe", "numpy", "scipy", "pandas", "pyarrow", "yaml",
+    "rich",
 )  # fmt: skip
 WATCH = ("candling.watch",)
 ENGINE_PACKAGES = (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from candling.statistics import Estimate, bootstrap, mean, proportion, ratio_of_means
+from candling.statistics import Estimate, bootstrap, mean, mean_over_pairs, proportion, ratio_of_means
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
@@ -79,3 +79,24 @@ def test_ratio_of_means() -> None:
     found = ratio_of_means(np.array([1, 2, 3, 6]), np.array([2, 2, 1, 1]))
     assert found.value == pytest.approx(12 / 6)  # not the mean of the ratios, 2.625
     assert found.low < found.value < found.high
+
+
+def test_things_that_share_pairs_are_no_independent_sample() -> None:
+    """Of cosines of random directions the interval holds the truth, where that of plain means does not."""
+    generator = np.random.default_rng(0)
+    held = {"pairs": 0, "plain": 0}
+    draws, n = 400, 8
+    for _ in range(draws):
+        points = generator.normal([1.0, 0, 0], 1.0, (n, 3))
+        products = points @ points.T
+        each = (products.sum(1) - products.diagonal()) / (n - 1)
+        found = mean_over_pairs(each)
+        assert found is not None
+        assert found.value == pytest.approx(each.mean())
+        # The mean of the product of two independent draws is the square of the mean.
+        held["pairs"] += found.low <= 1.0 <= found.high
+        plain = mean(each)
+        held["plain"] += plain.low <= 1.0 <= plain.high
+    assert held["pairs"] / draws > 0.85
+    assert held["plain"] / draws < 0.8
+    assert mean_over_pairs(np.ones(2)) is None

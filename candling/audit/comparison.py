@@ -3,15 +3,16 @@
 The interval of a difference comes from the intervals of both measurements, each side from the sides that
 face each other (MOVER; Zou and Donner, "Construction of confidence limits about effect measures", Statistics
 in Medicine 27, 2008, section 2; for proportions it is Newcombe's method 10, Statistics in Medicine 17, 1998).
-Both records look at the same eval set, so that it is rather too wide. Its p-value is that of the normal
-distribution with the variance that the facing sides imply; those of all measurements together are corrected
-by Holm's method, so that among all that did not change one is called changed in one comparison of twenty.
+Both records look at the same eval set, so that it is rather too wide. Its p-value is that of a t test with
+the variances that the facing sides imply and as many degrees of freedom as both samples give (Welch 1947);
+those of all measurements together are corrected by Holm's method, so that among all that did not change one
+is called changed in one comparison of twenty.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 ChangeStatus = Literal["better", "worse", "changed", "unchanged", "new", "gone", "unknown"]
-FindingStatus = Literal["new", "fixed", "worse", "better", "unchanged", "gone", "untested"]
+FindingStatus = Literal["new", "fixed", "worse", "better", "unchanged", "unclear", "gone", "untested"]
 
 _Z95 = 1.959963984540054
 _WRONG = 0.05  # of comparisons in which nothing changed, that call anything changed
@@ -68,7 +69,12 @@ class Change:
 
 @dataclass(frozen=True)
 class FindingChange:
-    """What became of one finding: fixed is what was confirmed and is dismissed now, gone what is no more."""
+    """What became of one finding.
+
+    fixed: it was confirmed and is dismissed now, by an effect that is clearly smaller; unclear: it is
+    dismissed, and both effects may be the same, or were not tested alike; untested: it is there and was not
+    tested; gone: it was not even suspected.
+    """
 
     id: str
     old: Finding | None
@@ -153,8 +159,8 @@ class Comparison:
 def difference(old: Measurement, new: Measurement) -> Difference | None:
     """New less old, with its interval; None where a value or the end of an interval is missing.
 
-    Where neither has a spread, as counts do not, the interval is the difference and the p-value NaN: nothing
-    says what chance would have made of it.
+    Where neither has a spread, as counts do not, or a sample is of one, the p-value is NaN: nothing says what
+    chance would have made of it.
     """
     numbers = (old.value, old.low, old.high, new.value, new.low, new.high)
     if old.status != "ok" or new.status != "ok" or not all(_finite(number) for number in numbers):
@@ -162,19 +168,27 @@ def difference(old: Measurement, new: Measurement) -> Difference | None:
     was, was_low, was_high, now, now_low, now_high = (float(number or 0.0) for number in numbers)
     value = now - was
     # A bootstrap interval can miss its own estimate: no side is below zero.
-    below = math.hypot(max(0.0, now - now_low), max(0.0, was_high - was))
-    above = math.hypot(max(0.0, now_high - now), max(0.0, was - was_low))
-    towards = below if value > 0 else above
-    if not below and not above:
-        return Difference(value, value, value, 1.0 if value == 0 else math.nan)
-    return Difference(value, value - below, value + above, _chance(value, towards))
+    below = (max(0.0, was_high - was), max(0.0, now - now_low))
+    above = (max(0.0, was - was_low), max(0.0, now_high - now))
+    p = _chance(value, below if value > 0 else above, (old.n, new.n))
+    return Difference(value, value - math.hypot(*below), value + math.hypot(*above), p)
 
 
-def _chance(value: float, side: float) -> float:
-    """The p-value of a difference whose interval reaches so far towards zero."""
+def _chance(value: float, sides: tuple[float, float], sizes: tuple[int | None, int | None]) -> float:
+    """The p-value of a difference, by the sides of both intervals that face each other."""
+    from scipy.special import stdtr
+
     if not value:
         return 1.0
-    return math.erfc(abs(value) / side * _Z95 / math.sqrt(2)) if side else 0.0
+    free = [math.inf if n is None else n - 1 for n in sizes]
+    if not any(sides) or min(free) < 1:
+        return math.nan
+    # A side is that of a bootstrap or of Wilson's: so many standard errors of the sample's own spread, which
+    # is smaller than that of what it was drawn from by n - 1 to n.
+    variances = [(side / _Z95) ** 2 * (1 + 1 / df) for side, df in zip(sides, free, strict=True)]
+    total = sum(variances)
+    together = total**2 / sum(v**2 / df for v, df in zip(variances, free, strict=True) if v) if total else 1.0
+    return 2 * float(stdtr(min(together, 1e9), -abs(value) / math.sqrt(total)))
 
 
 def _finite(number: float | None) -> bool:
@@ -288,14 +302,13 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def _effect(finding: Finding) -> tuple[float, float] | None:
-    """The least and the most that the effect of a finding's test may be in size, where it has an interval."""
-    test: Mapping[str, Any] = finding.test or {}
-    ends = test.get("interval")
-    if (
-        not isinstance(ends, list | tuple)
-        or len(ends) != 2
-        or not all(isinstance(x, int | float) for x in ends)
-    ):
+    """The least and the most that a finding's effect may be in size: of its test, or of its one evidence."""
+    ends = (finding.test or {}).get("interval")
+    if not isinstance(ends, list | tuple) and len(finding.evidence) == 1:
+        ends = (finding.evidence[0].low, finding.evidence[0].high)
+    if not isinstance(ends, list | tuple) or len(ends) != 2:
+        return None
+    if not all(isinstance(end, int | float) for end in ends):
         return None
     low, high = float(ends[0]), float(ends[1])
     most = max(abs(low), abs(high))
@@ -317,14 +330,26 @@ def _finding_status(old: Finding | None, new: Finding | None) -> FindingStatus:
     if was and not now:
         if new is None:
             return "gone"
-        return "fixed" if new.status == "dismissed" else "untested"
+        if new.status != "dismissed" or old is None:
+            return "untested"
+        return "fixed" if _alike(old, new) and _clearly_less(old, new) else "unclear"
     if not was or old is None or new is None:
         return "unchanged"
-    effects = _effect(old), _effect(new)
-    if effects[0] is None or effects[1] is None:
+    if not _alike(old, new):
         return "unchanged"
-    was_least, was_most = effects[0]
-    now_least, now_most = effects[1]
-    if now_least > was_most:
+    if _clearly_less(new, old):
         return "worse"
-    return "better" if now_most < was_least else "unchanged"
+    return "better" if _clearly_less(old, new) else "unchanged"
+
+
+def _alike(old: Finding, new: Finding) -> bool:
+    """Whether the same was measured of both: a region beside others that stay is another measurement."""
+    return [m.scope for m in old.evidence if "beside" in m.scope] == [
+        m.scope for m in new.evidence if "beside" in m.scope
+    ]
+
+
+def _clearly_less(old: Finding, new: Finding) -> bool:
+    """Whether the new effect is smaller for sure: the intervals of both sizes lie apart."""
+    was, now = _effect(old), _effect(new)
+    return was is not None and now is not None and now[1] < was[0]

@@ -261,7 +261,8 @@ _TYPES = (
     MeasurementType(
         "shortcut.effect", "Predictions that a suspected region turns, beyond a placebo",
         "share of pictures of other classes that become the class when the region is put into them, or that "
-        "leave it when the region is removed, less the same for the closest placebo",
+        "leave it when the region is removed, less the same for the closest placebo; `beside` names smaller "
+        "regions, confirmed before, that stay as they are",
         "difference of proportions", -1.0, 1.0, "lower",
         "candling; placebos: other regions of equal area, and the same region of the picture's own class; "
         "bootstrap over sources of images, at 1 - 0.05/candidates",
@@ -309,7 +310,7 @@ _TYPES = (
         "mean over seeds of max(0, (s - o) / (1 - o)), s the mean cosine with the class's other seeds, "
         "o that with prototypes of other classes",
         *_PROPORTION, "higher",
-        "of penultimate features centred on the mean over classes; bootstrap over seeds",
+        "of penultimate features centred on the mean over classes; jackknife over seeds, which share pairs",
     ),
     MeasurementType(
         "prototype.path_similarity",

@@ -17,8 +17,8 @@ def unit(images: Tensor) -> Tensor:
     return images.float() / 255 if images.dtype == torch.uint8 else images.float()
 
 
-def stratified(pictures: Pictures, count: int) -> list[int]:
-    """Rows of about `count` pictures, the same number from each group, spread evenly over it.
+def stratified(pictures: Pictures, count: int, *, seed: int = 0) -> list[int]:
+    """Rows of about `count` pictures, the same number from each group, spread evenly over it or drawn.
 
     Files often lie in an order that means something, so that the first would be of one kind.
 
@@ -26,6 +26,8 @@ def stratified(pictures: Pictures, count: int) -> list[int]:
     ----------
     count
         At most one more for each group is taken; fewer where groups are smaller than their part.
+    seed
+        0: spread evenly; any other draws the rows of each group.
 
     Returns
     -------
@@ -35,6 +37,10 @@ def stratified(pictures: Pictures, count: int) -> list[int]:
     rows: dict[str, list[int]] = defaultdict(list)
     for row, group in enumerate(pictures.groups):
         rows[group].append(row)
+    if seed:
+        generator = torch.Generator().manual_seed(seed)
+        for name, own in sorted(rows.items()):
+            rows[name] = [own[i] for i in torch.randperm(len(own), generator=generator).tolist()]
     each = -(-count // max(1, len(rows)))
     return sorted(
         group[i * len(group) // each] if each < len(group) else group[i]

@@ -264,7 +264,8 @@ def visualize_channels(
     """
     if settings.alpha:
         raise ParamsError("pictures of channels have no opacity; leave alpha out of the settings")
-    rows = [Row(one.objective, seed) for one in channels for seed in range(settings.seeds)]
+    numbers = range(settings.first, settings.first + settings.seeds)
+    rows = [Row(one.objective, seed) for one in channels for seed in numbers]
     climbed: dict[int, Climbed] = {}
     climb(model, rows, prior, settings, batch=batch, finished=climbed.__setitem__, progress=progress)
     images = torch.stack([climbed[i].image for i in range(len(rows))])

@@ -92,6 +92,7 @@ class Climb:
     total_variation, high_frequency, l1, l2: how strongly the gradient is turned against each penalty: at 1,
     a picture with as much of it as a photograph has (penalty 1) is pulled back as strongly as up.
     blur: of the gradient, as a standard deviation in parts of the longer side.
+    seeds, first: how many pictures of an objective, and the number of the first, which seeds it.
     diversity: how strongly the seeds of one objective are pushed apart, in parts of the objective's value.
     enough: a row leaves when its class has this probability under transforms just drawn, averaged over the
     last steps; None: no row does. patience: a row leaves after so many steps without a better average.
@@ -102,6 +103,7 @@ class Climb:
 
     parameterisation: Literal["fourier", "maco", "pixels"] = "fourier"
     seeds: int = 4
+    first: int = 0
     steps: int = 96
     starts: int = 1
     heat: int = 8
@@ -125,7 +127,14 @@ class Climb:
     def __post_init__(self) -> None:
         if self.robustness not in ROBUSTNESS:
             raise ParamsError(f"robustness {self.robustness!r} is none of {', '.join(ROBUSTNESS)}")
-        for name, low in (("seeds", 1), ("steps", 1), ("starts", 1), ("heat", 1), ("patience", 1)):
+        for name, low in (
+            ("seeds", 1),
+            ("first", 0),
+            ("steps", 1),
+            ("starts", 1),
+            ("heat", 1),
+            ("patience", 1),
+        ):
             value = getattr(self, name)
             if not (isinstance(value, int) and value >= low or (value is None and name == "patience")):
                 raise ParamsError(f"{name} is {value!r}; it must be a whole number from {low}")

@@ -115,7 +115,8 @@ def generate_prototypes(
         If the model's gradient is NaN or does not reach the input.
     """
     settings = settings or FOURIER
-    rows = [Row(logit(int(c)), s) for c in classes for s in range(settings.seeds)]
+    numbers = range(settings.first, settings.first + settings.seeds)
+    rows = [Row(logit(int(c)), s) for c in classes for s in numbers]
     found = climb_kept(
         model, rows, prior, settings,
         start=start, batch=batch, folder=folder, finished=finished, progress=progress,

@@ -241,7 +241,11 @@ def visualize(
     preflight(network, objectives, shape)
     statistics = prior_of(prior or "natural", None, shape)
     picture = start_of(start, network, objectives, statistics, climb)
-    rows = [Row(objective, seed) for objective in objectives for seed in range(climb.seeds)]
+    rows = [
+        Row(objective, seed)
+        for objective in objectives
+        for seed in range(climb.first, climb.first + climb.seeds)
+    ]
     meter = _meter(progress, len(rows), climb)
     found = climb_kept(
         network, rows, statistics, climb, start=picture, batch=batch,

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import false_discovery_control, norm
+from scipy.stats import false_discovery_control, norm, ttest_ind
+from scipy.stats import t as student
 
 from candling.audit.comparison import check_comparable, compare, difference, differing, holm
 from candling.audit.record import Finding, Measurement
@@ -35,9 +36,19 @@ def test_the_p_value_is_that_of_the_interval() -> None:
     old, new = ok("robustness.mean", 0.5, 0.02), ok("robustness.mean", 0.55, 0.02)
     found = difference(old, new)
     assert found is not None
-    error = math.hypot(0.02, 0.02) / norm.ppf(0.975)
-    assert found.p == pytest.approx(2 * norm.sf(0.05 / error))
+    error = math.hypot(0.02, 0.02) / norm.ppf(0.975) * math.sqrt(120 / 119)
+    assert found.p == pytest.approx(2 * student.sf(0.05 / error, 2 * 119))
     assert (found.p <= 0.05) == (found.low > 0)
+    # By hand as scipy has it, of two small samples with unlike spreads.
+    generator = np.random.default_rng(0)
+    samples = generator.normal(0, 1, 8), generator.normal(2, 3, 5)
+    sides = []
+    for sample in samples:
+        half = norm.ppf(0.975) * sample.std(ddof=0) / math.sqrt(len(sample))
+        sides.append(ok("association.effect", float(sample.mean()), float(half), n=len(sample)))
+    small = difference(sides[0], sides[1])
+    assert small is not None
+    assert small.p == pytest.approx(ttest_ind(*samples, equal_var=False).pvalue)
 
 
 def test_what_has_no_spread_is_not_judged() -> None:
@@ -50,6 +61,9 @@ def test_what_has_no_spread_is_not_judged() -> None:
     assert [one.status for one in compare(record(count), record(count)).changes] == ["unchanged"]
     half = count.model_copy(update={"high": None})
     assert difference(half, more) is None
+    alone = difference(ok("robustness.mean", 0.5, n=1), ok("robustness.mean", 0.9))
+    assert alone is not None
+    assert math.isnan(alone.p)
     weak = more.model_copy(update={"status": "inconclusive"})
     assert difference(count, weak) is None
 
@@ -95,10 +109,24 @@ def finding(status: Any, low: float = 0.2, high: float = 0.4, id: str = "shortcu
     return Finding(id=id, kind="shortcut", status=status, statement=f"{id} {status}", test=test)
 
 
+def beside(one: Finding) -> Finding:
+    """Measured beside a region that stayed as it is; the interval is that of the evidence."""
+    low, high = (one.test or {})["interval"]
+    scope = {"class": "cat", "region": "the background", "beside": "the top edge"}
+    evidence = Measurement(
+        id="shortcut.effect", scope=scope, value=(low + high) / 2, low=low, high=high, n=99
+    )
+    return one.model_copy(update={"test": {"name": "remove"}, "evidence": (evidence,)})
+
+
 @pytest.mark.parametrize(
     ("old", "new", "status"),
     [
-        (finding("confirmed"), finding("dismissed"), "fixed"),
+        (finding("confirmed"), finding("dismissed", -0.05, 0.1), "fixed"),
+        (finding("confirmed"), finding("dismissed", 0.05, 0.3), "unclear"),
+        (finding("confirmed"), beside(finding("dismissed", -0.05, 0.1)), "unclear"),
+        (beside(finding("confirmed")), beside(finding("dismissed", -0.05, 0.1)), "fixed"),
+        (finding("confirmed"), beside(finding("confirmed", 0.8, 0.9)), "unchanged"),
         (finding("confirmed"), finding("untested"), "untested"),
         (finding("confirmed"), None, "gone"),
         (None, finding("confirmed"), "new"),

@@ -237,7 +237,8 @@ def test_results_of_another_policy_point_into_its_file(
 
 
 def shortcut(status: Any) -> Finding:
-    test = {"effect": 0.9, "interval": [0.8, 1.0]}
+    ends = [0.8, 1.0] if status == "confirmed" else [-0.1, 0.1]
+    test = {"effect": sum(ends) / 2, "interval": ends}
     return Finding(id="shortcut.sky", kind="shortcut", status=status, statement="The sky.", test=test)
 
 

@@ -54,6 +54,17 @@ def test_any_stretch_of_a_group_has_its_part_of_the_sample() -> None:
             assert set(gaps) <= {size // len(chosen), -(-size // len(chosen))}
 
 
+def test_another_seed_draws_other_rows_of_each_group() -> None:
+    groups = ["a"] * 30 + ["b"] * 50
+    rows = {seed: stratified(pictures(*groups), 20, seed=seed) for seed in (0, 1, 2)}
+    for drawn in rows.values():
+        assert drawn == sorted(set(drawn))
+        assert Counter(groups[row] for row in drawn) == {"a": 10, "b": 10}
+    assert rows[0] == stratified(pictures(*groups), 20)
+    assert rows[1] == stratified(pictures(*groups), 20, seed=1)
+    assert len({tuple(drawn) for drawn in rows.values()}) == 3
+
+
 @pytest.mark.parametrize("kind", [torch.uint8, torch.float16, torch.float32, torch.float64])
 def test_images_lie_between_0_and_1(kind: torch.dtype) -> None:
     levels = torch.tensor([0, 51, 255])

@@ -176,9 +176,19 @@ def test_waivers_are_told_in_every_format() -> None:
 
 
 def test_a_baseline_is_told_or_its_absence() -> None:
-    finding = Finding(id="shortcut.sky", kind="shortcut", status="confirmed", statement="It reads the sky.")
+    finding = Finding(
+        id="shortcut.sky", kind="shortcut", status="confirmed", statement="It reads the sky.",
+        test={"effect": 0.9, "interval": [0.8, 1.0]},
+    )  # fmt: skip
     old = record(*BAD, findings=(finding,))
-    new = record(*GOOD, findings=(finding.model_copy(update={"status": "dismissed"}),))
+    new = record(
+        *GOOD,
+        findings=(
+            finding.model_copy(
+                update={"status": "dismissed", "test": {"effect": 0.0, "interval": [-0.1, 0.1]}}
+            ),
+        ),
+    )
     plain = FORMATS["markdown"](audited(new))
     assert "No baseline" in plain
     told = FORMATS["markdown"](Audited(new, judge(new, baseline=old, day=DAY), compare(old, new)))

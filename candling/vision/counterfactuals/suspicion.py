@@ -49,7 +49,8 @@ class Tested:
 
     kind: ``insight`` where a confirmed region predicts the label in every group, else ``shortcut``. groups:
     for a confirmed region, how well it alone ranks pictures of the class before others (AUC, chance 0.5).
-    explained_by: slug of the factor that does as much by itself, which a background brings along.
+    explained_by: slug of the factor that does as much by itself, which a background brings along. beside:
+    regions that were confirmed before and stayed as they are in its test.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Tested:
     test: PlaceTest
     groups: dict[str, Estimate]
     explained_by: str | None = None
+    beside: tuple[str, ...] = ()
 
     @property
     def status(self) -> Literal["confirmed", "dismissed", "untested"]:
@@ -195,8 +197,12 @@ def suspect(
     order = sorted(range(len(found)), key=lambda i: (ORDER.index(found[i].kind), found[i].target, i))
     tested: list[tuple[Candidate, PlaceTest]] = []
     vague: list[tuple[Candidate, float]] = []
+    held: list[Candidate] = []
+    beside: list[tuple[str, ...]] = []
     for done, i in enumerate(order, 1):
         candidate = fitted(bench, found[i])
+        smaller = [one for one in held if ORDER.index(one.kind) < ORDER.index(candidate.kind)]
+        beside.append(tuple(dict.fromkeys(one.where for one in smaller)))
         test = examine_place(bench, candidate, tests=tests)
         within = [(place, pull) for place, pull in vague if place.target == candidate.target]
         if test.status == "confirmed" and candidate.kind in ("border", "background") and within:
@@ -204,19 +210,20 @@ def suspect(
         if test.status == "confirmed":
             if not _blends(bench, candidate):
                 bench.settle(candidate)
+                held.append(candidate)
             elif candidate.kind == "place":
                 vague.append((candidate, _pull(test)))
         tested.append((candidate, test))
         if progress is not None:
             progress(done, len(order))
     told = []
-    for candidate, test in absorbed(bench, tested):
+    for (candidate, test), kept in zip(absorbed(bench, tested), beside, strict=True):
         by_group: dict[str, Estimate] = {}
         if test.status == "confirmed" and groups is not None:
             alone = region_alone(bench, candidate)
             own = labels == candidate.target
             by_group = predicts_in_groups(alone, own, groups, bench.sources, settings=settings)
-        told.append(_told(candidate, test, by_group, names))
+        told.append(replace(_told(candidate, test, by_group, names), beside=kept))
     rank = {"confirmed": 0, "dismissed": 1, "untested": 2}
     told.sort(key=lambda one: (classes.index(one.candidate.target), rank[one.status]))
     return _numbered(told)
