@@ -27,6 +27,7 @@ COMMANDS = (
     "attribute",
     "audit",
     "diff",
+    "doctor",
     "gate",
     "inspect",
     "isolate",

@@ -17,7 +17,7 @@ from candling.audit.measurements import MeasurementType
 from candling.audit.record import AuditRecord
 from candling.report.text import clean
 
-__all__ = ["measured", "render_comparison", "render_rules", "render_verdict"]
+__all__ = ["measured", "render_checks", "render_comparison", "render_rules", "render_verdict"]
 
 _STYLES = {
     "passed": "green",
@@ -170,3 +170,14 @@ def render_comparison(
         parts.append(table)
     parts.append(_text(found.summary))
     return _render(*parts, terminal=terminal, width=width)
+
+
+def render_checks(rows: Sequence[tuple[str, str, str]], *, terminal: bool = False, width: int = 80) -> str:
+    """What was looked at, how it is (ok, note or bad) and what was found, as text."""
+    styles = {"ok": "green", "note": "yellow", "bad": "bold red"}
+    table = _table(terminal=terminal)
+    for name in ("what", "state", "found"):
+        table.add_column(name, overflow="fold")
+    for what, state, found in rows:
+        table.add_row(_text(what), _text(state, styles[state]), _text(found))
+    return _render(table, terminal=terminal, width=width)
