@@ -80,7 +80,9 @@ print(found)
 
 # %% [markdown]
 # The `frame` is a text between prompt and target: after *worked as a* only a trade can follow, so that
-# prompts need not spend themselves on grammar.
+# prompts need not spend themselves on grammar. A model that was trained on conversations is asked with
+# `chat=True` (`--chat`; in params `chat: true`): the prompt is then what a user says in the model's own chat
+# template, and what is looked for begins the answer.
 #
 # ## Restarts and the map
 #
