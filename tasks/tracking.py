@@ -27,7 +27,15 @@ from tasks.preflight import check_writable
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["check_tracking", "download_model", "flattened", "metric_name", "publish", "tracking_uri"]
+__all__ = [
+    "check_tracking",
+    "download_model",
+    "flattened",
+    "metric_name",
+    "promote",
+    "publish",
+    "tracking_uri",
+]
 
 ALIAS = "approved"
 _NAME_LENGTH = 250  # of metrics and params
@@ -111,6 +119,45 @@ def download_model(name: str, root: Path, out: Path) -> Path:
             f"{name}: MLflow at {_without_password(uri)} has no such model ({reason})"
         ) from error
     return out
+
+
+def promote(record: AuditRecord, alias: str, root: Path) -> str:
+    """Put an alias on the registered version that a record is about, and return ``models:/NAME/VERSION``.
+
+    Raises
+    ------
+    ModelError
+        If no version has the digest of the record's model.
+    ServiceError
+        If MLflow does not take it.
+    """
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    digest, uri = record.digests.get("model"), tracking_uri(root)
+    shown = _without_password(uri)
+    try:
+        client = MlflowClient(uri)
+        own = [
+            found
+            for found in client.search_model_versions(f"name = '{_quoted(record.audit)}'")
+            if digest and found.tags.get("candling.digest") == digest
+        ]
+        if not own:
+            raise ModelError(
+                f"{record.audit}/{record.subject}: MLflow at {shown} has no version of this model; "
+                "run the audit again, which registers it"
+            )
+        version = max(own, key=lambda found: int(found.version)).version
+        client.set_registered_model_alias(record.audit, alias, str(version))
+    except MlflowException as error:
+        first_line = str(error).partition("\n")[0]
+        raise ServiceError(f"MLflow at {shown} did not take the alias {alias!r} ({first_line})") from error
+    return f"models:/{record.audit}/{version}"
+
+
+def _quoted(name: str) -> str:
+    return name.replace("'", "\\'")
 
 
 def _without_password(uri: str) -> str:

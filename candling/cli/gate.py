@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +18,7 @@ from candling.audit.policy import read_policy, read_source
 from candling.audit.record import AuditRecord, read_record
 from candling.cli.options import Debug
 from candling.cli.output import emit, is_terminal, width
+from candling.cli.repository import find_repository, load_module
 from candling.cli.writing import write_whole
 from candling.digests import digest_of
 from candling.errors import ModelError, NothingAudited, ParamsError, RecordError
@@ -25,6 +28,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _TERMINAL = "terminal"
 _AGE = re.compile(r"(\d{1,6})([mhd])")
+_SPECS = ("spec.json", "config.json")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -76,14 +80,26 @@ def _told(age: timedelta) -> str:
     return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} hours"
 
 
-def check_model(record: AuditRecord, model: Path) -> None:
-    """See that a model is the one that was audited.
+def check_model(record: AuditRecord, model: str) -> None:
+    """See that a model, a path or ``models:/NAME@ALIAS``, is the one that was audited.
 
     Raises
     ------
     ModelError
         If it is not, or the record does not say which one was.
     """
+    if not model.startswith("models:/"):
+        _check_bytes(record, Path(model), model)
+        return
+    root = find_repository(Path.cwd())
+    tracking = load_module(root, "tasks.tracking", "gate")
+    with tempfile.TemporaryDirectory(prefix="candling-") as place:
+        folder = tracking.download_model(model, root, Path(place))
+        inside = [file.parent for file in sorted(folder.rglob("*")) if file.name in _SPECS]
+        _check_bytes(record, inside[0] if inside else folder, model)
+
+
+def _check_bytes(record: AuditRecord, model: Path, called: str) -> None:
     audited = {record.digests.get(key) for key in ("model", "model.weights")} - {None}
     name = f"{record.audit}/{record.subject}"
     if not audited:
@@ -91,7 +107,7 @@ def check_model(record: AuditRecord, model: Path) -> None:
     found = digest_of(model)
     if found not in audited:
         raise ModelError(
-            f"{model}: digest {found[:12]} is not that of the model that {name} is about "
+            f"{called}: digest {found[:12]} is not that of the model that {name} is about "
             f"({record.digests.get('model', '')[:12]}); audit this one"
         )
 
@@ -135,8 +151,12 @@ def gate(
         bool, typer.Option("--first", help="There is no baseline yet: rules on changes only warn.")
     ] = False,
     model: Annotated[
-        Path | None,
-        typer.Option("--model", metavar="PATH", help="Refuse unless this is the model that was audited."),
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="PATH",
+            help="Refuse unless this, or models:/NAME@ALIAS, is the model that was audited.",
+        ),
     ] = None,
     max_age: Annotated[
         str | None,
@@ -153,6 +173,10 @@ def gate(
     output: Annotated[
         list[Path] | None,
         typer.Option("--output", metavar="FILE", help="Where the format before it is written."),
+    ] = None,
+    promote: Annotated[
+        str | None,
+        typer.Option("--promote", metavar="ALIAS", help="On a pass, put this alias on the model in MLflow."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
     debug: Debug = False,
@@ -180,6 +204,10 @@ def gate(
     audited = Audited(record, verdict, comparison, (folder.parent / "report.html").as_posix())
     write_whole({file: _rendered(name, audited, terminal=False) for file, name in files.items()})
     emit(_rendered(printed or _TERMINAL, audited, terminal=is_terminal()))
+    if promote is not None and verdict.exit_code == 0:
+        root = find_repository(Path.cwd())
+        version = load_module(root, "tasks.tracking", "gate").promote(record, promote, root)
+        print(f"{version} is {record.audit}@{promote} now", file=sys.stderr)
     raise typer.Exit(verdict.exit_code)
 
 

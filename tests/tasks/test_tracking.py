@@ -10,10 +10,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from candling.audit.record import AuditRecord, Measurement, write_record
+from candling.audit.record import AuditRecord, Measurement, read_record, write_record
+from candling.cli.main import run
 from candling.errors import ModelError, ServiceError
 from candling.models import model_digest
-from tasks.tracking import check_tracking, flattened, metric_name, publish, tracking_uri
+from tasks.tracking import check_tracking, flattened, metric_name, promote, publish, tracking_uri
 
 PARAMS = {"seed": 0, "data": {"classes": ["no_tank", "tank"]}, "policy": {"rules": [{"at_least": 0.8}]}}
 
@@ -245,3 +246,33 @@ def test_flattened() -> None:
         "g": '"h"',
         "i": "[]",
     }
+
+
+def test_an_alias_moves_to_the_audited_version_on_a_pass_alone(
+    audit: Audit, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit.subject("before", "blocked", accuracy=0.45)
+    audit.subject("after", "passed", accuracy=0.55)
+    made = audit.publish()
+    policy = audit.root / "policy.yaml"
+    policy.write_text("rules:\n  - {measurement: accuracy.overall, at_least: 0.5, on: estimate}\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(audit.root))
+    monkeypatch.chdir(Path(__file__).parents[2])
+    given = ["--policy", str(policy), "--promote", "production"]
+    assert run(["gate", str(audit.records["before"]), *given]) == 1
+    assert "production" not in audit.client.get_registered_model("tiny").aliases
+    assert run(["gate", str(audit.records["after"]), *given]) == 0
+    assert f"models:/tiny/{made['versions']['after']} is tiny@production now" in capsys.readouterr().err
+    assert str(audit.client.get_registered_model("tiny").aliases["production"]) == made["versions"]["after"]
+
+    # And what has the alias is what the gate may be asked of.
+    after = str(audit.records["after"])
+    assert run(["gate", after, "--policy", str(policy), "--model", "models:/tiny@production"]) == 0
+    version = made["versions"]["before"]
+    assert run(["gate", after, "--policy", str(policy), "--model", f"models:/tiny/{version}"]) == 2
+    assert "is not that of the model that tiny/after is about" in capsys.readouterr().err
+    assert run(["gate", after, "--policy", str(policy), "--model", "models:/tiny@none"]) == 2
+
+    other = read_record(audit.records["after"]).model_copy(update={"digests": {"model": "0" * 64}})
+    with pytest.raises(ModelError, match="has no version of this model"):
+        promote(other, "production", audit.root)
