@@ -21,9 +21,14 @@ def model_digest(folder: Path) -> str:
     ModelError
         If a file is missing.
     """
-    files = [folder / "spec.json", *(sorted(folder.glob("*.onnx*")) or [folder / "model.safetensors"])]
-    if files[0].is_file() and not files[1].is_file() and _architecture(files[0]) == "http":
-        files = files[:1]
+    spec = folder / "spec.json"
+    architecture = _architecture(spec) if spec.is_file() else None
+    if architecture == "http":
+        files = [spec]
+    elif architecture == "onnx":
+        files = [spec, *(sorted(folder.glob("*.onnx*")) or [folder / "model.onnx"])]
+    else:
+        files = [spec, folder / "model.safetensors"]
     digest = hashlib.sha256()
     for file in files:
         if not file.is_file():
@@ -43,7 +48,7 @@ def _architecture(file: Path) -> object:
 
 
 def folder_digest(folder: Path) -> str:
-    """Sha256 of the files of a model's folder, of their names and their bytes.
+    """Sha256 of the files of a model's folder and those within, of their names and bytes; hidden ones aside.
 
     Raises
     ------
@@ -52,14 +57,16 @@ def folder_digest(folder: Path) -> str:
     """
     total = hashlib.sha256()
     try:
-        files = [
-            file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")
-        ]
-        for file in files:
-            total.update(f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
+        names = {
+            file.relative_to(folder).as_posix(): file
+            for file in folder.rglob("*")
+            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        }
+        for name, file in sorted(names.items()):
+            total.update(f"{name} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     except OSError as error:
         raise ModelError(f"{folder}: cannot be read ({error.strerror})") from error
-    if not files:
+    if not names:
         raise ModelError(f"{folder}: holds no model")
     return total.hexdigest()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -37,4 +38,7 @@ def publish_audit(
         "mlflow": tracked,
     }
     for folder in records.values():
-        (folder / "run.json").write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        # By which `candling verify` sees that the record was not touched since.
+        own = {"record": hashlib.sha256((folder / "record.json").read_bytes()).hexdigest()}
+        text = json.dumps(facts | own, indent=2, sort_keys=True) + "\n"
+        (folder / "run.json").write_text(text, encoding="utf-8")

@@ -36,7 +36,7 @@ FindingStatus = Literal["new", "fixed", "worse", "better", "unchanged", "unclear
 
 _Z95 = 1.959963984540054
 _WRONG = 0.05  # of comparisons in which nothing changed, that call anything changed
-_TRAINING = ("data.train", "data.retrain.", "data.repair.")  # splits that a new model may well differ in
+_TRAINING = ("data.retrain.", "data.repair.")  # splits that a new model may well differ in, and `data.train`
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,17 @@ def difference(old: Measurement, new: Measurement) -> Difference | None:
         return None
     was, was_low, was_high, now, now_low, now_high = (float(number or 0.0) for number in numbers)
     value = now - was
-    # A bootstrap interval can miss its own estimate: no side is below zero.
-    below = (max(0.0, was_high - was), max(0.0, now - now_low))
-    above = (max(0.0, was - was_low), max(0.0, now_high - now))
+    old_sides, new_sides = _sides(was, was_low, was_high), _sides(now, now_low, now_high)
+    below, above = (old_sides[1], new_sides[0]), (old_sides[0], new_sides[1])
     p = _chance(value, below if value > 0 else above, (old.n, new.n))
     return Difference(value, value - math.hypot(*below), value + math.hypot(*above), p)
+
+
+def _sides(value: float, low: float, high: float) -> tuple[float, float]:
+    """How far an interval reaches below and above its value; all of it where it misses that, as some do."""
+    if low <= value <= high:
+        return value - low, high - value
+    return (max(value, high) - min(value, low),) * 2
 
 
 def _chance(value: float, sides: tuple[float, float], sizes: tuple[int | None, int | None]) -> float:
@@ -187,8 +193,11 @@ def _chance(value: float, sides: tuple[float, float], sizes: tuple[int | None, i
     # is smaller than that of what it was drawn from by n - 1 to n.
     variances = [(side / _Z95) ** 2 * (1 + 1 / df) for side, df in zip(sides, free, strict=True)]
     total = sum(variances)
-    together = total**2 / sum(v**2 / df for v, df in zip(variances, free, strict=True) if v) if total else 1.0
-    return 2 * float(stdtr(min(together, 1e9), -abs(value) / math.sqrt(total)))
+    if not total:
+        return 0.0
+    shares = sum(v**2 / df for v, df in zip(variances, free, strict=True))
+    together = min(total**2 / shares, 1e9) if shares else 1e9
+    return 2 * float(stdtr(together, -abs(value) / math.sqrt(total)))
 
 
 def _finite(number: float | None) -> bool:
@@ -208,6 +217,9 @@ def differing(old: AuditRecord, new: AuditRecord) -> list[str]:
             if names
         ]
         found.append(f"classes: {', '.join(parts) or 'in another order'}")
+    for which, record in (("old", old), ("new", new)):
+        if not _eval_data(record):
+            found.append(f"the {which} record does not say what data it looked at")
     for key in sorted(_eval_data(old).keys() | _eval_data(new).keys()):
         digests = [_eval_data(one).get(key) for one in (old, new)]
         if digests[0] != digests[1]:
@@ -221,7 +233,7 @@ def _eval_data(record: AuditRecord) -> dict[str, str]:
     return {
         key: digest
         for key, digest in record.digests.items()
-        if key.startswith("data.") and not key.startswith(_TRAINING)
+        if key.startswith("data.") and key != "data.train" and not key.startswith(_TRAINING)
     }
 
 
@@ -262,7 +274,13 @@ def compare(old: AuditRecord, new: AuditRecord, *, force: bool = False) -> Compa
 
 
 def _by_scope(record: AuditRecord) -> dict[tuple[str, tuple[tuple[str, str], ...]], Measurement]:
-    return {(m.id, tuple(sorted(m.scope.items()))): m for m in record.measurements}
+    """Measurements by what they are of; of one that was recorded twice nothing is known."""
+    found: dict[tuple[str, tuple[tuple[str, str], ...]], Measurement] = {}
+    for m in record.measurements:
+        key = (m.id, tuple(sorted(m.scope.items())))
+        unknown = {"value": None, "low": None, "high": None, "status": "error", "note": "recorded twice"}
+        found[key] = m.model_copy(update=unknown) if key in found else m
+    return found
 
 
 def _changes(old: AuditRecord, new: AuditRecord) -> Iterator[Change]:

@@ -126,7 +126,9 @@ def _weakness(rule: Rule, found: Measurement, min_n: int) -> str | None:
         return f"was measured as inconclusive{note}"
     if found.value is None:
         return f"has no value{note}"
-    if found.n is not None and found.n < min_n:
+    if found.n is None:
+        return f"does not say what n it rests on; at least {min_n} are needed"
+    if found.n < min_n:
         return f"rests on n = {found.n}; at least {min_n} are needed"
     if rule.on == "interval":
         ends = ((rule.at_least, found.low), (rule.at_most, found.high))
@@ -157,7 +159,8 @@ def _unusable(matches: Sequence[Measurement], where: str = "") -> tuple[OutcomeS
     if not matches:
         return "missing", f"was not measured{where}"
     if len(matches) > 1:
-        return "inconclusive", f"was recorded {len(matches)} times{where}"
+        # Which of them is true is unknown, and one of them may have failed.
+        return "error", f"was recorded {len(matches)} times{where}"
     found = matches[0]
     if found.status == "error":
         return "error", f"could not be measured{where}: {found.note or 'its step failed'}"
@@ -208,21 +211,28 @@ def _matching(rule: Rule, record: AuditRecord) -> list[Measurement]:
     return [m for m in record.measurements if m.id == rule.measurement and m.scope == rule.scope]
 
 
-def _each(rule: Rule, record: AuditRecord) -> Iterator[Rule]:
-    """The rule, or where its scope holds ``*`` one for each that is measured, and for each class at least."""
+def _each(rule: Rule, record: AuditRecord, baseline: AuditRecord | None) -> Iterator[Rule]:
+    """The rule, or where its scope holds ``*`` one for each that is measured, and for each class at least.
+
+    What a baseline measured is asked for, too, by a rule on changes.
+    """
     free = [key for key, value in rule.scope.items() if value == ANY]
     if not free:
         yield rule
         return
+    known = [record, *([baseline] if baseline is not None and rule.against else [])]
     scopes = [
         m.scope
-        for m in record.measurements
+        for one in known
+        for m in one.measurements
         if m.id == rule.measurement
         and m.scope.keys() == rule.scope.keys()
         and all(key in free or m.scope[key] == value for key, value in rule.scope.items())
     ]
-    if free == ["class"]:
-        scopes += [{**rule.scope, "class": name} for name in record.classes]
+    if "class" in free:
+        # Each class is held to what any of them is; where nothing is known of the rest, it is missing.
+        shapes = scopes or [rule.scope]
+        scopes = scopes + [{**scope, "class": name} for scope in shapes for name in record.classes]
     unlike = {tuple(sorted(scope.items())): scope for scope in scopes}
     for scope in unlike.values() or [rule.scope]:
         yield rule.model_copy(update={"scope": scope})
@@ -247,7 +257,7 @@ def _outcome(
     else:
         status, reason, found = _changed(rule, matches[0], baseline, first, min_n)
     judged = status in ("passed", "failed")
-    waiver = next((one for one in waivers if (one.id, one.scope) == (rule.measurement, rule.scope)), None)
+    waiver = next((one for one in waivers if one.covers(rule)), None)
     if waiver is not None and status in ("failed", "inconclusive"):
         if (void := waiver.trouble(day)) is None:
             status = "waived"
@@ -279,7 +289,7 @@ def _use(waiver: Waiver, outcomes: Sequence[Outcome], day: date) -> WaiverUse:
         return WaiverUse(waiver, "active", f"{of} holds until {waiver.expires}: {waiver.reason}")
     if (void := waiver.trouble(day)) is not None:
         return WaiverUse(waiver, "void", f"{of} {void}")
-    own = [o for o in outcomes if (o.rule.measurement, o.rule.scope) == (waiver.id, waiver.scope)]
+    own = [outcome for outcome in outcomes if waiver.covers(outcome.rule)]
     why = f"its rule is {own[0].status}" if own else "no rule is about that"
     return WaiverUse(waiver, "unused", f"{of} is not used: {why}")
 
@@ -357,7 +367,7 @@ def judge(
     outcomes = tuple(
         _outcome(number, one, record, policy.min_n, policy.waivers, day, baseline, first)
         for number, rule in enumerate(policy.rules)
-        for one in _each(rule, record)
+        for one in _each(rule, record, baseline)
     )
     uses = tuple(_use(waiver, outcomes, day) for waiver in policy.waivers)
     status, words = _decide(record, outcomes)

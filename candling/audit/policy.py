@@ -125,8 +125,9 @@ class Waiver(BaseModel):
 
     Attributes
     ----------
-    id, scope
-        The measurement of the rule and exactly its scope, ``{}`` for the whole subject.
+    id, scope, against
+        The measurement of the rule and exactly its scope, ``{}`` for the whole subject; ``against: baseline``
+        for the rule on its change, which a waiver of its level leaves alone.
     reason, owner
         Why, and who answers for it.
     expires
@@ -137,6 +138,7 @@ class Waiver(BaseModel):
 
     id: str
     scope: dict[str, str]
+    against: Literal["baseline"] | None = None
     reason: Words
     owner: Words
     expires: date
@@ -149,7 +151,12 @@ class Waiver(BaseModel):
     @property
     def label(self) -> str:
         """What it waives, in words."""
-        return label(self.id, self.scope)
+        said = label(self.id, self.scope)
+        return f"change of {said}" if self.against else said
+
+    def covers(self, rule: Rule) -> bool:
+        """Whether it is about a rule."""
+        return (self.id, self.scope, self.against) == (rule.measurement, rule.scope, rule.against)
 
     def trouble(self, day: date) -> str | None:
         """Why it does not hold on a day, or None where it does."""

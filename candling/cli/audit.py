@@ -15,7 +15,7 @@ from candling.cli.progress import Progress
 from candling.cli.repository import find_repository, load_module
 from candling.errors import NothingAudited, ParamsError
 from candling.report.terminal import render_verdict
-from candling.report.text import clean
+from candling.report.text import quiet
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -71,7 +71,7 @@ def audit(
     # Judged whole before a line is printed: a record that cannot be read is one error, not half a table.
     for record, verdict in judged.values():
         emit(render_verdict(record, verdict, terminal=is_terminal(), width=width(), short=True) + "\n")
-    emit(f"report: {clean(str(outcome.report))}\n")
+    emit(f"report: {quiet(str(outcome.report))}\n")
     if gate:
         raise typer.Exit(_gate_verdict(outcome, judged).exit_code)
     raise typer.Exit(2 if outcome.failed else 0)

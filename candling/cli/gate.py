@@ -130,6 +130,8 @@ def _targets(formats: list[str], outputs: list[Path], as_json: bool) -> tuple[st
         raise ParamsError("only one --format can be printed; give the others an --output FILE each")
     printed = formats[len(outputs)] if len(formats) > len(outputs) else None
     files = dict(zip(outputs, formats, strict=False))
+    if folders := [str(path) for path in outputs if path.is_dir()]:
+        raise ParamsError(f"--output {folders[0]}: is a folder, and a file is wanted")
     if len(files) < len(outputs):
         raise ParamsError("two formats cannot be written to one --output FILE")
     # What is written to files only is still told on the terminal.

@@ -94,10 +94,10 @@ def _candling(
 
 
 def _say(message: str) -> None:
-    from candling.report.text import clean
+    from candling.report.text import quiet
 
     try:
-        print(f"error: {clean(' '.join(message.split()))}", file=sys.stderr, flush=True)
+        print(f"error: {quiet(' '.join(message.split()))}", file=sys.stderr, flush=True)
     except (OSError, ValueError):
         pass  # stderr is gone; the exit code still tells
 

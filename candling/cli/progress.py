@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from candling.report.text import clean
+from candling.report.text import quiet
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -112,7 +112,7 @@ class Progress:
 
     @staticmethod
     def _name(step: str, subject: str) -> str:
-        return clean(f"{subject}: {step}" if subject else step)
+        return quiet(f"{subject}: {step}" if subject else step)
 
     def _drop_bar(self, step: str, subject: str) -> None:
         bar = self._bars.pop((step, subject), None)

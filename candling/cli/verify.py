@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -12,25 +14,42 @@ from candling.cli.options import Debug
 from candling.cli.output import emit
 from candling.errors import NothingAudited
 from candling.report.artifacts import NotThere, read_artifact
-from candling.report.text import clean
+from candling.report.text import quiet
+
+_LEFT = ("record.json", "run.json", "pictures", "tables")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
 def problems(folder: Path) -> list[str]:
     """What is not as the audit of one subject wrote it."""
+    file = folder / "record.json"
+    if not file.is_file():
+        return ["record.json missing"]
     record = read_record(folder)
     found = []
-    written = (folder / "record.json").read_text(encoding="utf-8")
     # Records of earlier schemas were written in their own form.
-    if record.schema_version == SCHEMA_VERSION and written != record.to_json():
+    if record.schema_version == SCHEMA_VERSION and file.read_text(encoding="utf-8") != record.to_json():
         found.append("record.json was edited: it is not in the form that candling writes")
+    written = _written(folder)
+    if written is not None and written != hashlib.sha256(file.read_bytes()).hexdigest():
+        found.append("record.json was changed since the audit: run.json has another digest of it")
     for artifact in record.artifacts:
         try:
             read_artifact(artifact, folder, artifact.path)
         except NotThere as error:
             found.append(str(error))
     return found
+
+
+def _written(folder: Path) -> str | None:
+    """The digest of the record as the audit wrote it; None where it does not say."""
+    try:
+        told = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    found = told.get("record") if isinstance(told, dict) else None
+    return found if isinstance(found, str) else None
 
 
 @app.command()
@@ -46,15 +65,17 @@ def verify(
     Exits 0 if so, 2 if something is missing or changed, 3 if there is no record.
     """
     folders = [report] if (report / "record.json").is_file() else []
-    folders = folders or sorted(file.parent for file in report.glob("*/record.json"))
+    # Of a subject whose record is gone, what else the audit wrote still stands there.
+    folders = folders or sorted({file.parent for name in _LEFT for file in report.glob(f"*/{name}")})
     if not folders:
         raise NothingAudited(f"{report}: no record.json here; run `candling audit` first")
     wrong = 0
     for folder in folders:
         found = problems(folder)
         wrong += bool(found)
-        count = len(read_record(folder).artifacts)
-        state = "as audited" if not found else f"{len(found)} of them changed"
-        emit(f"{clean(str(folder))}: record and {count} files, {state}\n")
-        emit("".join(f"  {clean(problem)}\n" for problem in found))
+        state = "not as audited" if found else "as audited"
+        if not found and _written(folder) is None:
+            state = "the files are those that the record names; whether it was edited cannot be told"
+        emit(f"{quiet(str(folder))}: {state}\n")
+        emit("".join(f"  {quiet(problem)}\n" for problem in found))
     raise typer.Exit(2 if wrong else 0)

@@ -15,7 +15,7 @@ from candling.audit.comparison import Comparison
 from candling.audit.gate import Outcome, Verdict
 from candling.audit.measurements import MeasurementType
 from candling.audit.record import AuditRecord
-from candling.report.text import clean
+from candling.report.text import clean, quiet
 
 __all__ = ["measured", "render_checks", "render_comparison", "render_rules", "render_verdict"]
 
@@ -35,7 +35,7 @@ _STYLES = {
 
 def _text(text: str, style: str = "") -> Text:
     # A Text, not a string: rich reads markup in strings.
-    return Text(clean(text), style=style)
+    return Text(quiet(text), style=style)
 
 
 def measured(outcome: Outcome) -> str:

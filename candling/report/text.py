@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["cut", "markdown", "clean"]
+__all__ = ["clean", "cut", "markdown", "quiet"]
 
 _SPELLED = ("Cc", "Cf", "Cs", "Zl", "Zp")
 _MOST = 300  # characters of one name or message
 _JOINER = "⁠"  # word joiner: nothing to see, and no mention, reference or link across it
 _MARKS = re.compile(r"([\\`*_{}\[\]()#+!|~])")
-_ACTS = re.compile(r"([@#]|://|www\.|ftp\.)(?=\S)", re.IGNORECASE)
+_ACTS = re.compile(r"([@#]|://|www\.|ftp\.|\bgh-)(?=\S)", re.IGNORECASE)
 
 
 def clean(text: str, most: int | None = None) -> str:
@@ -38,6 +38,14 @@ def clean(text: str, most: int | None = None) -> str:
 def cut(text: str, most: int) -> str:
     """`text`, or so many characters of it."""
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def quiet(text: str) -> str:
+    """`text` for a terminal or a log: spelled out, and no command to whatever runs the job.
+
+    GitHub's runner takes ``::command::`` at the beginning of a line, and ``##[command]`` anywhere in it.
+    """
+    return clean(text).replace("::", f":{_JOINER}:").replace("##[", f"#{_JOINER}#[")
 
 
 def markdown(text: str, most: int = _MOST) -> str:

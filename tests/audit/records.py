@@ -51,7 +51,8 @@ def record(
 ) -> AuditRecord:
     made = AuditRecord(
         audit=more.pop("audit", "tanks"), subject=more.pop("subject", "before"), kind="vision",
-        digests={"model": "0" * 64}, measurements=(), errors=errors, policy=Policy(rules=rules),
+        digests={"model": "0" * 64, "data.eval": "e" * 64}, measurements=(), errors=errors,
+        policy=Policy(rules=rules),
         environment={"python": "3.11"}, **more,
     )  # fmt: skip
     # Copied in, so that measurements that validation refuses can be tried as well.

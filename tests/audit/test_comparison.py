@@ -154,11 +154,14 @@ def test_other_data_other_classes_or_another_kind_are_refused() -> None:
         return old.model_copy(update=changes)
 
     eval_data = {"digests": {"data.eval": "1" * 64}}
+    holdout = {"digests": {**old.digests, "data.train_holdout": "1" * 64}}
     cases = {
         "classes: 1 only in the old (dog), 1 only in the new (egg)": of(classes=("cat", "egg")),
         "classes: in another order": of(classes=("dog", "cat")),
         "one is of vision, the other of language": of(kind="language"),
-        "data of eval: none and 111111111111": of(**eval_data),
+        "data of eval: eeeeeeeeeeee and 111111111111": of(**eval_data),
+        "data of train_holdout: none and 111111111111": of(**holdout),
+        "the new record does not say what data it looked at": of(digests={"model": "0" * 64}),
     }
     for words, new in cases.items():
         with pytest.raises(DataError, match="cannot be compared") as caught:
@@ -166,6 +169,38 @@ def test_other_data_other_classes_or_another_kind_are_refused() -> None:
         assert words in str(caught.value)
         assert words in compare(old, new, force=True).differing
     # What a model was trained on may well differ.
-    trained = of(digests={"data.train": "2" * 64, "data.retrain.after": "3" * 64, "model": "4" * 64})
+    trained = of(
+        digests={
+            "data.eval": "e" * 64,
+            "data.train": "2" * 64,
+            "data.retrain.after": "3" * 64,
+            "model": "4" * 64,
+        }
+    )
     check_comparable(old, trained)
     assert differing(old, trained) == []
+
+
+def test_a_sample_of_unknown_size_is_taken_for_large() -> None:
+    old, new = ok("robustness.mean", 0.5, 0.02, n=None), ok("robustness.mean", 0.55, 0.02, n=None)
+    found = difference(old, new)
+    assert found is not None
+    assert found.p == pytest.approx(2 * norm.sf(0.05 / (math.hypot(0.02, 0.02) / norm.ppf(0.975))), rel=1e-6)
+    flat = difference(ok("robustness.mean", 0.5, 0.0), ok("robustness.mean", 0.55, 0.02, n=None))
+    assert flat is not None
+    assert 0 < flat.p < 1e-3
+
+
+def test_an_estimate_beside_its_own_interval_is_no_proof_of_a_change() -> None:
+    old = ok("robustness.mean", 0.50).model_copy(update={"low": 0.505, "high": 0.6})
+    new = ok("robustness.mean", 0.45).model_copy(update={"low": 0.3, "high": 0.452})
+    found = difference(old, new)
+    assert found is not None
+    assert found.p > 0.1
+    assert compare(record(old), record(new)).significant == ()
+
+
+def test_of_what_was_recorded_twice_nothing_is_known() -> None:
+    twice = record(ok("robustness.mean", 0.1), ok("robustness.mean", 0.9))
+    (change,) = compare(twice, record(ok("robustness.mean", 0.9))).changes
+    assert change.status == "unknown"

@@ -45,7 +45,8 @@ UNKNOWN: dict[str, tuple[tuple[Measurement, ...], str, int, str, int, str]] = {
     "upside down": (
         (Measurement(id=ID, value=0.93, low=0.95, high=0.9, n=99),), "inconclusive", 2, "warned", 0, "upside",
     ),
-    "twice": ((ok(ID, 0.93), ok(ID, 0.3)), "inconclusive", 2, "warned", 0, "recorded 2 times"),
+    "twice": ((ok(ID, 0.93), ok(ID, 0.3)), "error", 2, "error", 2, "recorded 2 times"),
+    "without n": ((ok(ID, 0.93, n=None),), "inconclusive", 2, "warned", 0, "does not say what n"),
     "broken": ((ok(ID, 0.31),), "failed", 1, "warned", 0, "is 0.31; at least 0.85 is required"),
     "broken at its low end": (
         (ok(ID, 0.86),), "failed", 1, "warned", 0, "is 0.86, its low end 0.84; at least 0.85 is required",
@@ -163,7 +164,6 @@ def test_a_rule_may_ask_for_fewer_samples_than_its_policy() -> None:
     assert judge(record(found, rules=(ACCURACY,))).exit_code == 2
     assert judge(record(found, rules=(rule,))).exit_code == 0
     assert judge(record(found), Policy(rules=(ACCURACY,), min_n=8)).exit_code == 0
-    assert judge(record(ok(ID, 0.93, n=None), rules=(ACCURACY,))).exit_code == 0
 
 
 def test_another_policy_replaces_the_record_s() -> None:
@@ -254,6 +254,7 @@ def test_rules_that_could_not_be_judged_and_are_waived_are_no_pass() -> None:
 # -- Changes, and rules for each class --------------------------------------------------------------
 
 CHANGE = Rule(measurement=ID, against="baseline", at_least=-0.05)
+OVERALL = Rule(measurement="accuracy.overall", at_least=0.5)
 
 
 @pytest.mark.parametrize(
@@ -312,3 +313,40 @@ def test_a_rule_for_each_class_misses_none() -> None:
         for v, a, b in ((0.1, "cat", "egg"), (0.9, "dog", "egg"), (0.9, "egg", "dog"))
     ]
     assert [o.status for o in judge(record(*rates, rules=(pairs,))).outcomes] == ["passed", "failed"]
+
+
+def test_a_waiver_of_a_level_is_none_of_its_change() -> None:
+    old = record(ok(ID, 0.80), rules=(CHANGE,))
+    made = record(ok(ID, 0.20), ok("accuracy.overall", 0.9), rules=(ACCURACY, CHANGE, OVERALL))
+    level = waiver()
+    change = level.model_copy(update={"against": "baseline"})
+    for waivers, statuses, code in (
+        ((level,), ["waived", "failed", "passed"], 1),
+        ((change,), ["failed", "waived", "passed"], 1),
+        ((level, change), ["waived", "waived", "passed"], 0),
+    ):
+        policy = made.policy.model_copy(update={"waivers": waivers})
+        verdict = judge(made, policy, day=DAY, baseline=old)
+        assert ([o.status for o in verdict.outcomes], verdict.exit_code) == (statuses, code)
+    both = Policy(rules=made.policy.rules, waivers=(level, change))
+    assert [one.label for one in both.waivers] == [ID, f"change of {ID}"]
+
+
+def test_what_a_baseline_measured_and_the_record_does_not_is_missing() -> None:
+    rule = Rule(measurement="accuracy.group", scope={"group": "*"}, against="baseline", at_least=-0.1)
+    groups = [ok("accuracy.group", 0.9, scope={"group": name}) for name in "ab"]
+    old, new = record(*groups, rules=(rule,)), record(groups[0], rules=(rule,))
+    assert [o.status for o in judge(new, baseline=old).outcomes] == ["passed", "missing"]
+    corruption = Rule(
+        measurement="robustness.accuracy", scope={"class": "*", "corruption": "*"}, at_least=0.5
+    )
+    one = ok("robustness.accuracy", 0.9, scope={"class": "a", "corruption": "blur"})
+    found = judge(record(one, rules=(corruption,), classes=("a", "b")))
+    assert [(o.rule.scope["class"], o.status) for o in found.outcomes] == [("a", "passed"), ("b", "missing")]
+
+
+def test_an_estimate_beside_its_own_interval_is_no_narrow_one() -> None:
+    ends = ({"low": 0.8, "high": 0.899}, {"low": 0.91, "high": 0.95})
+    odd = [ok(ID, 0.90).model_copy(update=one) for one in ends]
+    verdict = judge(record(odd[1], rules=(CHANGE,)), baseline=record(odd[0], rules=(CHANGE,)))
+    assert verdict.exit_code == 1

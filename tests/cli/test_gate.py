@@ -31,7 +31,10 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> str:
 def write(folder: Path, *measurements: Any, began: timedelta = timedelta(0), **more: Any) -> AuditRecord:
     made = record(*measurements, **more)
     write_record(made, folder)
-    told = {"started": (datetime.now(UTC) - began).isoformat()}
+    told = {
+        "started": (datetime.now(UTC) - began).isoformat(),
+        "record": hashlib.sha256((folder / "record.json").read_bytes()).hexdigest(),
+    }
     (folder / "run.json").write_text(json.dumps(told))
     return made
 
@@ -128,6 +131,7 @@ USAGE = {
     "one file for two": (
         ["--format", "junit", "--output", "x", "--format", "sarif", "--output", "x"], "two formats",
     ),
+    "a folder": (["--format", "junit", "--output", "."], "--output .: is a folder, and a file is wanted"),
     "json twice": (["--json", "--format", "junit"], "--json prints the verdict"),
     "first and baseline": (["--first", "--baseline", "x"], "--first says that there is no baseline"),
 }  # fmt: skip
@@ -297,7 +301,7 @@ def test_verify_finds_what_is_not_as_it_was(tmp_path: Path, capsys: pytest.Captu
     file.write_bytes(picture)
     for place in (folder, folder.parent):
         assert run(["verify", str(place)]) == 0
-        assert "record and 1 files, as audited" in capsys.readouterr().out
+        assert ": as audited" in capsys.readouterr().out
     file.write_bytes(b"another")
     assert run(["verify", str(folder.parent)]) == 2
     assert "pictures/a.png changed since the audit" in capsys.readouterr().out
@@ -305,9 +309,21 @@ def test_verify_finds_what_is_not_as_it_was(tmp_path: Path, capsys: pytest.Captu
     assert run(["verify", str(folder)]) == 2
     assert "pictures/a.png missing" in capsys.readouterr().out
     file.write_bytes(picture)
-    edited = (folder / "record.json").read_text().replace('"value": 0.93', '"value":  0.93')
-    (folder / "record.json").write_text(edited)
+    whole = (folder / "record.json").read_text()
+    (folder / "record.json").write_text(whole.replace('"value": 0.93', '"value":  0.93'))
     assert run(["verify", str(folder)]) == 2
     assert "record.json was edited" in capsys.readouterr().out
+    # Written anew in the right form, and as one of the first schema.
+    for old, new in (('"value": 0.93', '"value": 0.99'), ('"schema_version": 2', '"schema_version": 1')):
+        (folder / "record.json").write_text(whole.replace(old, new))
+        assert run(["verify", str(folder)]) == 2
+        assert "run.json has another digest of it" in capsys.readouterr().out
+    (folder / "record.json").unlink()
+    write(folder.parent / "after", *GOOD)
+    assert run(["verify", str(folder.parent)]) == 2
+    assert "before: not as audited" in capsys.readouterr().out
+    (folder.parent / "after" / "run.json").unlink()
+    assert run(["verify", str(folder.parent / "after")]) == 0
+    assert "whether it was edited cannot be told" in capsys.readouterr().out
     assert run(["verify", str(tmp_path / "nowhere")]) == 3
     assert "no record.json here" in error_of(capsys)

@@ -48,6 +48,7 @@ class Runner:
         self.root, self.place = root, place
         self.inputs = {key: str(spec.get("default", "")) for key, spec in ACTION["inputs"].items()} | given
         self.outputs: dict[str, dict[str, str]] = {}
+        self.outcomes: dict[str, str] = {}
         self.printed = ""
 
     def file(self, name: str) -> Path:
@@ -58,6 +59,8 @@ class Runner:
             kind, _, rest = match[1].partition(".")
             if kind == "inputs":
                 return self.inputs[rest]
+            if rest.endswith(".outcome"):
+                return self.outcomes.get(rest.removesuffix(".outcome"), "skipped")
             step, _, name = rest.partition(".outputs.")
             return self.outputs.get(step, {}).get(name, "")
 
@@ -91,6 +94,7 @@ class Runner:
         self.printed += done.stdout + done.stderr
         lines = (line.partition("=") for line in output.read_text().splitlines())
         self.outputs[step.get("id", step["name"])] = {key: value for key, _, value in lines}
+        self.outcomes[step.get("id", step["name"])] = "success" if done.returncode == 0 else "failure"
         return done.returncode
 
 
@@ -142,8 +146,19 @@ def test_it_audits_gates_and_ends_with_the_verdict(repository: Path, tmp_path: P
     broken = Runner(repository, tmp_path / "broken", **{**given, "params": "params/none.yaml"})
     assert broken.run() == 3
     assert not (repository / "reports" / "small" / "after" / "record.json").exists()
-    strange = Runner(repository, tmp_path / "strange", **given, audit="perhaps")
-    assert strange.run() == 3
+
+    # A record from before stands there, and the step before the gate does not come to its end.
+    assert Runner(repository, tmp_path / "anew", **given).run() == 1
+    for place, changes in (
+        ("strange", {"audit": "perhaps"}),
+        ("options", {"audit": "reuse", "report": "--help"}),
+        ("file", {"report": "reports/small/after/record.json"}),
+        ("none", {"params": "--help"}),
+    ):
+        other = Runner(repository, tmp_path / place, **{**given, "policy": "policy.yaml", **changes})
+        assert other.run() >= 2, place
+        assert other.outputs["gate"]["verdict"].startswith("no verdict"), place
+        assert not (repository / ".candling" / "ci" / "comment.md").exists()
 
 
 @pytest.mark.slow

@@ -272,7 +272,7 @@ def hostile(name: str) -> AuditRecord:
         update={
             "policy": Policy.model_construct(rules=rules, min_n=30, waivers=(waiver,)),
             "source": PolicySource(file=name, lines=(3, 4, 5)),
-            "digests": {"model": name, name: name},
+            "digests": {"model": name, "data.eval": name, name: name},
         }
     )
 

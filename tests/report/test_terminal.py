@@ -101,3 +101,13 @@ def test_the_registry_is_listed_whole() -> None:
     text = render_rules(list(REGISTRY.values()), width=140)
     assert all(re.search(rf"^{re.escape(id)} ", text, re.M) for id in REGISTRY)
     assert "0 to ∞" in text
+
+
+def test_no_name_is_a_command_to_what_runs_the_job() -> None:
+    name = "a" * 40 + " ::stop-commands::x ##[add-mask]passed"
+    rule = Rule(measurement="accuracy.group", scope={"group": name}, at_least=0.5, why=name)
+    made = record(rules=(rule,), errors=(StepError(step=name, message=name),))
+    for width in (60, 120):
+        text = render_verdict(made, judge(made), width=width)
+        assert "::" not in text
+        assert "##[" not in text

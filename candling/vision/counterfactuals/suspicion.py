@@ -206,7 +206,10 @@ def suspect(
         test = examine_place(bench, candidate, tests=tests)
         within = [(place, pull) for place, pull in vague if place.target == candidate.target]
         if test.status == "confirmed" and candidate.kind in ("border", "background") and within:
-            test = _without(bench, candidate, test, within, tests)
+            whole = test
+            test = _without(bench, candidate, whole, within, tests)
+            if test is not whole:
+                beside[-1] += tuple(place.where for place, _ in within)
         if test.status == "confirmed":
             if not _blends(bench, candidate):
                 bench.settle(candidate)
