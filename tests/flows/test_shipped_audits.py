@@ -48,10 +48,8 @@ SECTIONS: dict[str, tuple[bool, set[str]]] = {
     "calibration": (True, {"calibration.bin_accuracy", "calibration.bin_confidence"}),
     "calibration error": (False, {"calibration.error", "calibration.overconfidence"}),
     "confusions": (False, {"confusion.rate", "confusion.strongest_pair"}),
-    "prototypes": (
-        True,
-        {"prototype.probability_unseen_transforms", "prototype.agreement", "prototype.trust"},
-    ),
+    "prototypes": (True, {"prototype.probability_unseen_transforms", "prototype.trust"}),
+    "agreement": (False, {"prototype.agreement"}),  # of two seeds, which share one pair
     "entanglement": (
         True,
         {
