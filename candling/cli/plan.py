@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, cast
@@ -15,6 +14,7 @@ from candling.cli.options import Debug
 from candling.cli.output import emit, is_terminal, width
 from candling.cli.progress import Progress
 from candling.cli.repository import find_repository, load_module
+from candling.cli.writing import write_whole
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -139,13 +139,6 @@ def _render(plan: Plan, *, terminal: bool, width: int) -> str:
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
-def _write(text: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
 @app.command()
 def plan(
     params: Annotated[Path, typer.Argument(metavar="PARAMS", help="Such as params/tanks.yaml.")],
@@ -162,5 +155,6 @@ def plan(
     with Progress() as progress:
         found = cast(Plan, planning.main(params, progress))
     if as_json is not None:
-        _write(json.dumps(found.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n", as_json)
+        text = json.dumps(found.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        write_whole({as_json: text})
     emit(_render(found, terminal=is_terminal(), width=width()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 
 from candling.cli.options import Debug
 from candling.cli.output import emit, is_terminal, width
+from candling.cli.writing import write_whole
 from candling.errors import NothingAudited, ParamsError
 
 if TYPE_CHECKING:
@@ -53,13 +53,6 @@ def _chosen(trend: Trend, only: list[str], everything: bool) -> list[Line]:
     return [line for line in trend.lines if (not only or line.id in only) and (everything or is_simple(line))]
 
 
-def _write(text: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
 @app.command()
 def trend(
     records: Annotated[
@@ -97,7 +90,9 @@ def trend(
     if html is not None:
         write_page(found, lines, html)
     if as_json is not None:
-        _write(json.dumps(found.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n", as_json)
+        write_whole(
+            {as_json: json.dumps(found.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"}
+        )
     if as_csv is not None:
-        _write(render_csv(found, lines), as_csv)
+        write_whole({as_csv: render_csv(found, lines)})
     emit(render_trend(found, lines, terminal=is_terminal(), width=width()))

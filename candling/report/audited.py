@@ -18,7 +18,7 @@ VERDICT_WORDS: dict[Status, str] = {
     "passed": "passed",
     "blocked": "blocked",
     "incomplete": "incomplete",
-    "nothing": "nothing was audited",
+    "nothing": "nothing audited",
 }
 OUTCOME_WORDS: dict[OutcomeStatus, str] = {
     "passed": "passed",
@@ -85,8 +85,3 @@ class Audited:
         """Findings that were confirmed, insights last."""
         found = [finding for finding in self.record.findings if finding.status == "confirmed"]
         return tuple(sorted(found, key=lambda finding: finding.kind == "insight"))
-
-    @property
-    def baseline(self) -> str:
-        """What changed since the baseline, or aloud that there is none."""
-        return "no baseline" if self.comparison is None else self.comparison.summary

@@ -27,6 +27,7 @@ from candling.audit.policy import Rule
 from candling.audit.record import Artifact, AuditRecord, Finding, Measurement, Scope
 from candling.errors import NothingAudited
 from candling.report.artifacts import NotThere, read_artifact
+from candling.report.audited import OUTCOME_WORDS, VERDICT_WORDS
 from candling.report.bars import Axis, Bar, bar_of
 from candling.report.language import attributed_prompts, comparisons
 from candling.report.pages import asset, templates
@@ -55,17 +56,9 @@ _RULES_ON_CARD = 6
 _PAGE_ROOM = 7_500_000
 _PICTURE_ROOM = 1_500_000
 
-_WORDS = {
-    "passed": "passed",
-    "failed": "failed",
-    "blocked": "blocked",
-    "warned": "warning",
-    "waived": "waived",
-    "inconclusive": "inconclusive",
-    "missing": "not measured",
-    "error": "error",
-    "incomplete": "incomplete",
-    "nothing": "nothing audited",
+_WORDS: dict[Any, str] = {
+    **VERDICT_WORDS,
+    **OUTCOME_WORDS,
     "confirmed": "confirmed",
     "dismissed": "dismissed",
     "untested": "untested",

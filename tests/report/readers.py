@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 
 SCHEMAS = Path(__file__).resolve().parents[3] / "shared" / "schemas"
 COMMAND = re.compile(r"::(error|warning|notice) ((?:[a-z]+=[^,:\n]*,?)+)::([^\n]*)")
-WORDS = {"passed": 0, "blocked": 1, "incomplete": 2, "nothing was audited": 3}
+WORDS = {"passed": 0, "blocked": 1, "incomplete": 2, "nothing audited": 3}
 
 
 @cache
