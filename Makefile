@@ -9,7 +9,7 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: audit words test slow lint .venv
+.PHONY: audit words test slow pages lint chromium .venv
 
 audit: .venv
 	dvc repro audit
@@ -24,6 +24,16 @@ test: .venv lint
 
 slow: .venv
 	python -m pytest -m slow
+
+# The pages of what was audited here, in a real browser.
+pages: .venv
+	python -m pytest -m slow tests/report/test_page.py -k real_audit
+
+# Debian's browser, for the tests of the report; without one they are skipped and say so.
+chromium:
+	@command -v chromium >/dev/null || { \
+		sudo=$$( [ "$$(id -u)" -eq 0 ] || echo sudo ); \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium; }
 
 lint: .venv
 	ruff check .

@@ -58,12 +58,20 @@ def drawing(folder: Path, name: str, page: Image.Image, *, section: str, caption
     return _artifact(path, f"{name}.png", section=section, caption=caption)
 
 
-def table(folder: Path, name: str, rows: pd.DataFrame, *, section: str, caption: str) -> Artifact:
+def table(
+    folder: Path,
+    name: str,
+    rows: pd.DataFrame,
+    *,
+    section: str,
+    caption: str,
+    scope: Mapping[str, str] | None = None,
+) -> Artifact:
     """Write rows as `folder/name`.parquet and describe it."""
     path = folder / f"{name}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     rows.to_parquet(path, index=False)
-    return _artifact(path, f"{name}.parquet", section=section, caption=caption)
+    return _artifact(path, f"{name}.parquet", section=section, caption=caption, scope=dict(scope or {}))
 
 
 def _artifact(path: Path, name: str, **fields: object) -> Artifact:

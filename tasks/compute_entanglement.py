@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["RATE", "WRITTEN", "attack_correlation", "compute_matrix", "left_out"]
 
 RATE = 0.05  # false discoveries among the pairs that are called significant
-WRITTEN = 2  # artifacts: the heat map and the table
+WRITTEN = 3  # artifacts: the heat map, the table and the matrix
 _RECORDED = 600  # pairs, the strongest, that a record holds; the table holds more of a thousand classes
 _NAMED = 10  # pairs in a note
 
@@ -195,8 +195,15 @@ def _surprises(
 
 
 def _artifacts(found: Entanglement, names: tuple[str, ...], out: Path) -> list[Artifact]:
+    import numpy as np
+    import pandas as pd
+
     from candling.vision.entanglement import TOP, directed_table, draw
     from tasks.artifacts import drawing, table
+
+    # Columns are places: names need not be column names that every reader of Parquet takes.
+    matrix = pd.DataFrame(found.value.astype(np.float32), columns=[str(k) for k in range(len(names))])
+    matrix.insert(0, "class", list(names))
 
     return [
         drawing(
@@ -206,5 +213,9 @@ def _artifacts(found: Entanglement, names: tuple[str, ...], out: Path) -> list[A
         table(
             out, "entanglement", directed_table(found, names), section="entanglement",
             caption=f"of each class the {TOP} that its prototypes excite most",
+        ),
+        table(
+            out, "entanglement-matrix", matrix, section="entanglement",
+            caption="every class by every class, rows the prototypes", scope={"view": "matrix"},
         ),
     ]  # fmt: skip

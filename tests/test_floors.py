@@ -19,7 +19,7 @@ ERRORS = ("candling.errors", "candling.digests")
 # numpy comes with pandas.
 BASE_PACKAGES = (
     "pydantic", "pydantic_core", "jinja2", "markupsafe", "numpy", "scipy", "pandas", "pyarrow", "yaml",
-    "rich",
+    "rich", "PIL",
 )  # fmt: skip
 WATCH = ("candling.watch",)
 ENGINE_PACKAGES = (

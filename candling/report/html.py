@@ -29,8 +29,10 @@ from candling.errors import NothingAudited
 from candling.report.artifacts import NotThere, read_artifact
 from candling.report.audited import OUTCOME_WORDS, VERDICT_WORDS
 from candling.report.bars import Axis, Bar, bar_of
+from candling.report.heatmaps import heat_map, is_pair, names_of
 from candling.report.language import attributed_prompts, comparisons
-from candling.report.pages import asset, templates
+from candling.report.pages import asset, spelled, templates
+from candling.report.pictures import Picture, Room, embed
 
 if TYPE_CHECKING:
     from candling.audit.gate import Outcome, Verdict
@@ -47,14 +49,16 @@ _PAIRS_LISTED = 40
 _CONFUSIONS_LISTED = 10
 _ROWS_OPEN = 12  # of classes or slices; the others are folded away
 _CHANNELS_OPEN = 4  # of each layer, the strongest
+_GALLERIES_OPEN = 96  # classes that are laid out at once
 _PROTOTYPES_OPEN = 4  # the first of each class in the record's order: nothing is picked
 _IMAGES_OPEN = 2  # of each group
 _UNGROUPED_OPEN = 6
 _RULES_ON_CARD = 6
+_LONG = 200  # rows; what a table has more of is packed and drawn as it is asked for
+_SHORT_DIGEST = 12
 
-# A page is sent by mail and opened on phones. In characters of base64.
-_PAGE_ROOM = 7_500_000
-_PICTURE_ROOM = 1_500_000
+# A page is sent by mail and opened on phones.
+_ROOM = Room()
 
 _WORDS: dict[Any, str] = {
     **VERDICT_WORDS,
@@ -76,6 +80,8 @@ class _Subject:
     folder: Path
     verdict: Verdict
     summary: str
+    why: str
+    identity: tuple[tuple[str, str, str], ...]
     strongest: Outcome | None
     outcomes: tuple[Outcome, ...]
 
@@ -110,32 +116,20 @@ class _Row:
     cells: tuple[_Cell | None, ...]
 
 
-@dataclass
-class _Picture:
-    """A picture as a data: URI, or the words that stand in its place.
-
-    `rank` 0 is in view, 1 the first that is folded away, and so on: who gets room on the page first.
-    """
-
-    artifact: Artifact
-    folder: Path
-    alt: str
-    caption: str
-    values: tuple[tuple[str, float], ...]
-    rank: int = 0
-    source: str = ""
-    problem: str = ""
-    no_room: bool = False
-    fine: bool = False
-
-
 @dataclass(frozen=True)
 class _Gallery:
     """One class: for each subject its pictures, those in view and those folded away."""
 
     name: str
-    shown: tuple[tuple[_Picture, ...], ...]
-    folded: tuple[tuple[_Picture, ...], ...]
+    shown: tuple[tuple[Picture, ...], ...]
+    folded: tuple[tuple[Picture, ...], ...]
+
+    @property
+    def trust(self) -> float | None:
+        """What all its pictures are trusted on average: what a reader sorts by."""
+        found = [dict(p.values).get("trust") for by in (*self.shown, *self.folded) for p in by]
+        known = [value for value in found if value is not None]
+        return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True)
@@ -185,8 +179,8 @@ class _Specimen:
     """One image; for each class that was looked at, each subject's picture."""
 
     image: str
-    original: _Picture | None
-    targets: tuple[tuple[str, tuple[_Picture | None, ...]], ...]
+    original: Picture | None
+    targets: tuple[tuple[str, tuple[Picture | None, ...]], ...]
 
 
 @dataclass(frozen=True)
@@ -202,8 +196,8 @@ class _Channel:
 
     name: str
     facts: tuple[tuple[str, float], ...]
-    optimised: tuple[_Picture, ...]
-    images: tuple[_Picture, ...]
+    optimised: tuple[Picture, ...]
+    images: tuple[Picture, ...]
 
 
 @dataclass(frozen=True)
@@ -317,6 +311,43 @@ def _scope_line(scope: Scope) -> str:
     return ", ".join(f"{key} {value}" for key, value in _chips(scope))
 
 
+def _as_data(value: object) -> Markup:
+    """JSON that ends no script element, whatever it holds."""
+    text = json.dumps(_spelled(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _spelled(value: object) -> object:
+    """Plain data, each text as the page writes it, so that its script finds the same names."""
+    if isinstance(value, dict):
+        return {key: _spelled(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelled(part) for part in value]
+    return spelled(value)
+
+
+def _packed(rows: Sequence[_Row], subjects: Sequence[_Subject]) -> dict[str, Any]:
+    """Rows of a table for the page's script, which draws those that are looked for."""
+    kinds = {row.kind.id: row for row in rows}
+    places = {id: place for place, id in enumerate(kinds)}
+    return {
+        "subjects": [subject.name for subject in subjects],
+        "kinds": [
+            {"title": row.kind.title, "low": row.axis.low, "high": row.axis.high} for row in kinds.values()
+        ],
+        "rows": [
+            [places[row.kind.id], _chips(row.scope), [_packed_cell(c) for c in row.cells]] for row in rows
+        ],
+    }
+
+
+def _packed_cell(cell: _Cell | None) -> list[Any] | None:
+    if cell is None:
+        return None
+    m = cell.measurement
+    return [m.value, m.low, m.high, m.n, m.status, m.note]
+
+
 # -- Subjects and rules --------------------------------------------------------------------------
 
 
@@ -351,7 +382,37 @@ def _strongest(verdict: Verdict) -> Outcome | None:
 def _summary(verdict: Verdict) -> str:
     """The verdict's sentence without the subject that the card already names."""
     words = verdict.summary.removeprefix(f"{verdict.audit}/{verdict.subject}: ")
+    if verdict.status == "blocked":
+        words = words.split(": ")[0]  # the card lists the rules by their titles
     return words[:1].upper() + words[1:]
+
+
+def _why(record: AuditRecord, verdict: Verdict) -> str:
+    """What was found and tested that speaks against a subject, in one sentence."""
+    if verdict.status == "passed":
+        return ""
+    confirmed = (f for f in record.findings if f.status == "confirmed" and f.kind != "insight")
+    return next((finding.statement for finding in confirmed), "")
+
+
+def _identity(record: AuditRecord) -> tuple[tuple[str, str, str], ...]:
+    """What was audited, on what, by which policy: name, short form, whole form."""
+    digests = [
+        (name, record.digests.get(key, "")) for name, key in (("model", "model"), ("eval data", "data.eval"))
+    ]
+    rules = len(record.policy.rules)
+    told = f"{rules} {'rule' if rules == 1 else 'rules'}"
+    if record.policy.waivers:
+        told += f", {len(record.policy.waivers)} waived"
+    where = record.source.file if record.source is not None else ""
+    return (
+        *(
+            (name, digest.removeprefix("sha256:")[:_SHORT_DIGEST], digest)
+            for name, digest in digests
+            if digest
+        ),
+        ("policy", f"{told}, {where}" if where else told, where or told),
+    )
 
 
 def _worst_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -369,6 +430,8 @@ def _subjects(records: Sequence[tuple[AuditRecord, Path, Verdict]]) -> list[_Sub
             folder=folder,
             verdict=verdict,
             summary=_summary(verdict),
+            why=_why(record, verdict),
+            identity=_identity(record),
             strongest=_strongest(verdict),
             outcomes=tuple(_worst_first(verdict.outcomes)),
         )
@@ -377,7 +440,7 @@ def _subjects(records: Sequence[tuple[AuditRecord, Path, Verdict]]) -> list[_Sub
 
 
 def _rule_key(rule: Rule) -> str:
-    return rule.model_dump_json()
+    return repr(rule)
 
 
 def _rule_rows(subjects: Sequence[_Subject]) -> list[_RuleRow]:
@@ -484,47 +547,10 @@ def _starts(*prefixes: str) -> Callable[[Measurement], bool]:
 # -- Pictures ------------------------------------------------------------------------------------
 
 
-def _data_uri(data: bytes) -> str:
-    """PNG or JPEG only: an SVG could carry scripts."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        media = "image/png"
-    elif data.startswith(b"\xff\xd8\xff"):
-        media = "image/jpeg"
-    else:
-        raise NotThere("not a PNG or JPEG picture")
-    return f"data:{media};base64,{base64.b64encode(data).decode('ascii')}"
-
-
-def _is_fine(data: bytes) -> bool:
-    """Whether a picture has more pixels than the page gives it: then it is smoothed, not enlarged."""
-    # The width of a PNG is its first field; a JPEG is a photograph.
-    return not data.startswith(b"\x89PNG") or int.from_bytes(data[16:20], "big") > 192
-
-
-def _picture(artifact: Artifact, subject: _Subject, what: str, rank: int = 0) -> _Picture:
+def _picture(artifact: Artifact, subject: _Subject, what: str, rank: int = 0) -> Picture:
     alt = ": ".join(part for part in (f"{subject.name}, {what}", artifact.caption) if part)
     values = tuple(artifact.values.items())
-    return _Picture(artifact, subject.folder, alt, artifact.caption, values, rank)
-
-
-def _embed(pictures: Sequence[_Picture]) -> int:
-    """Read the pictures into the page, those in view first; returns how many found no room."""
-    room, left = _PAGE_ROOM, 0
-    for picture in sorted(pictures, key=lambda picture: picture.rank):
-        try:
-            data = read_artifact(picture.artifact, picture.folder, "picture")
-            source = _data_uri(data)
-        except NotThere as error:
-            picture.problem = str(error)
-            continue
-        if len(source) > min(room, _PICTURE_ROOM):
-            picture.problem = f"{len(data) / 1e3:,.0f} kB, not embedded: {picture.artifact.path}"
-            picture.no_room = True
-            left += 1
-            continue
-        picture.source, picture.fine = source, _is_fine(data)
-        room -= len(source)
-    return left
+    return Picture(artifact, subject.folder, alt, artifact.caption, values, subject.name, rank)
 
 
 def _artifacts(subject: _Subject, section: str) -> Iterator[Artifact]:
@@ -533,7 +559,7 @@ def _artifacts(subject: _Subject, section: str) -> Iterator[Artifact]:
 
 def _galleries(subjects: Sequence[_Subject]) -> list[_Gallery]:
     """Prototypes by class, each subject's in the record's order."""
-    found: dict[str, dict[int, list[_Picture]]] = {}
+    found: dict[str, dict[int, list[Picture]]] = {}
     for subject in subjects:
         for artifact in _artifacts(subject, "prototypes"):
             name = artifact.scope.get("class", "")
@@ -575,8 +601,8 @@ def _layers(subjects: Sequence[_Subject]) -> list[_Layer]:
 
 def _channel(subject: _Subject, layer: str, name: str, artifacts: Sequence[Artifact], rank: int) -> _Channel:
     facts: dict[str, float] = {}
-    optimised: list[_Picture] = []
-    images: list[_Picture] = []
+    optimised: list[Picture] = []
+    images: list[Picture] = []
     for artifact in artifacts:
         made = artifact.scope.get("view") == "optimised"
         what = f"channel {name} of {layer}, {'optimised' if made else 'an image that excites it'}"
@@ -639,7 +665,7 @@ def _isolation_group(
     return _IsolationGroup(name, tuple(specimens[:shown]), tuple(specimens[shown:]))
 
 
-def _plates(subjects: Sequence[_Subject], section: str) -> list[tuple[_Subject, list[_Picture]]]:
+def _plates(subjects: Sequence[_Subject], section: str) -> list[tuple[_Subject, list[Picture]]]:
     """Other pictures of a section; tables lie beside the record and are not shown."""
     plates = []
     for subject in subjects:
@@ -653,9 +679,9 @@ def _plates(subjects: Sequence[_Subject], section: str) -> list[tuple[_Subject, 
     return plates
 
 
-def _all_pictures(part: object) -> Iterator[_Picture]:
+def _all_pictures(part: object) -> Iterator[Picture]:
     """Every picture of a section's body, in the order of the page."""
-    if isinstance(part, _Picture):
+    if isinstance(part, Picture):
         yield part
     elif isinstance(part, dict):
         for value in part.values():
@@ -711,7 +737,7 @@ def _confusions(subjects: Sequence[_Subject]) -> tuple[list[_Matrix], list[_Row]
     matrices = []
     for subject in subjects:
         found = list(filter(_is_confusion, subject.record.measurements))
-        rows = _names(subject.record.classes, [m.scope["from"] for m in found])
+        rows = names_of(subject.record.classes, [m.scope["from"] for m in found])
         columns = _columns(subject.record.classes, found)
         if found and len(rows) <= _CONFUSION_LIMIT:
             matrices.append(_matrix(subject, rows, columns, found, 1.0))
@@ -727,7 +753,7 @@ def _columns(classes: Sequence[str], found: Sequence[Measurement]) -> tuple[str,
     The record names the audited classes, not whether the model knows more. It is left out only where
     the others account for all of every row, so that nothing is missing from the table.
     """
-    columns = _names(classes, [m.scope["to"] for m in found])
+    columns = names_of(classes, [m.scope["to"] for m in found])
     audited, rows = set(classes), dict.fromkeys((m.scope["from"] for m in found), 0.0)
     for m in found:
         if m.scope["to"] in audited:
@@ -817,28 +843,18 @@ def _robustness_intro(subjects: Sequence[_Subject]) -> str:
 # -- Entanglement --------------------------------------------------------------------------------
 
 
-def _is_pair(measurement: Measurement) -> bool:
-    return measurement.id == "entanglement.directed" and {"from", "to"} <= set(measurement.scope)
-
-
 def _matrices(subjects: Sequence[_Subject]) -> list[_Matrix]:
     """One heat map a subject, all on one colour scale; none where it could not be read."""
-    pairs = {s.index: list(filter(_is_pair, s.record.measurements)) for s in subjects}
+    pairs = {s.index: list(filter(is_pair, s.record.measurements)) for s in subjects}
     values = [abs(m.value) for found in pairs.values() for m in found if m.value is not None]
     full = max([1.0, *values])  # a class excites itself by 1: the natural full strength
     matrices = []
     for subject in subjects:
         found = pairs[subject.index]
-        names = _names(subject.record.classes, [m.scope[end] for end in ("from", "to") for m in found])
+        names = names_of(subject.record.classes, [m.scope[end] for end in ("from", "to") for m in found])
         if found and len(names) <= _MATRIX_LIMIT:
             matrices.append(_matrix(subject, names, names, found, full))
     return matrices
-
-
-def _names(classes: Sequence[str], used: Iterable[str]) -> tuple[str, ...]:
-    """The names that are used, in the model's order where it is known."""
-    found, known = dict.fromkeys(used), set(classes)
-    return (*(c for c in classes if c in found), *(c for c in found if c not in known))
 
 
 def _matrix(
@@ -862,7 +878,7 @@ def _heat(measurement: Measurement, full: float) -> _HeatCell:
 
 def _entangled(measurement: Measurement) -> bool:
     """All of entanglement that is not of one pair among many."""
-    of_a_pair = measurement.id == "entanglement.symmetric" or _is_pair(measurement)
+    of_a_pair = measurement.id == "entanglement.symmetric" or is_pair(measurement)
     return measurement.id.startswith("entanglement.") and not of_a_pair
 
 
@@ -899,8 +915,13 @@ def _notes_under(subjects: Sequence[_Subject], prefix: str) -> list[_Fact]:
     return _facts(subjects, "notes", lambda key: key.startswith(prefix), prefix)
 
 
+def _is_cost(key: str) -> bool:
+    """Whether a note tells how often a step asked the model; seconds differ from run to run."""
+    return key.endswith(".evaluations")
+
+
 def _other_notes(subjects: Sequence[_Subject]) -> list[_Fact]:
-    return _facts(subjects, "notes", lambda key: not key.startswith((_LEFT_OUT, _DATA)))
+    return _facts(subjects, "notes", lambda key: not (key.startswith((_LEFT_OUT, _DATA)) or _is_cost(key)))
 
 
 def _glossary(subjects: Sequence[_Subject]) -> list[MeasurementType]:
@@ -1101,10 +1122,11 @@ def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
             "entanglement",
             "Entanglement",
             {
+                "map": heat_map([(s.name, s.record, s.folder) for s in subjects]),
                 "matrices": _matrices(subjects),
                 "rows": _rows(subjects, _entangled),
                 "mutual": _strongest_pairs(subjects, _starts("entanglement.symmetric")),
-                "pairs": _strongest_pairs(subjects, _is_pair),
+                "pairs": _strongest_pairs(subjects, is_pair),
                 "surprising": _notes(subjects, "entanglement.surprising"),
                 "plates": _plates(subjects, "entanglement"),
             },
@@ -1169,6 +1191,7 @@ def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
             {
                 "rows": _rows(subjects, _starts("data.")),
                 "data": _notes_under(subjects, _DATA),
+                "cost": _facts(subjects, "notes", _is_cost),
                 "digests": _facts(subjects, "digests"),
                 "environment": _facts(subjects, "environment"),
                 "notes": _other_notes(subjects),
@@ -1190,14 +1213,22 @@ def _notes(subjects: Sequence[_Subject], key: str) -> list[tuple[str, str]]:
     return notes
 
 
+_SCRIPTS = ("report.js", "tables.js", "gallery.js", "heatmap.js", "compare.js")
+_STYLES = ("report.css", "explore.css")
+
+
 @cache
 def _environment() -> Environment:
     environment = templates()
     environment.filters.update(
-        figure=_figure, bound=_bound, end=_end, exact=_exact, words=_words, plain=_plain, chips=_chips
-    )
+        figure=_figure, bound=_bound, end=_end, exact=_exact, words=_words, plain=_plain, chips=_chips,
+        as_data=_as_data, packed=_packed,
+    )  # fmt: skip
     environment.filters.update(bounds_in_words=_bounds_in_words, judged_on=_judged_on, scope_line=_scope_line)
-    environment.globals.update(WORDS=_WORDS, REGISTRY=REGISTRY, RULES_ON_CARD=_RULES_ON_CARD)
+    environment.globals.update(
+        WORDS=_WORDS, REGISTRY=REGISTRY, RULES_ON_CARD=_RULES_ON_CARD, LONG=_LONG, ROWS_OPEN=_ROWS_OPEN,
+        GALLERIES_OPEN=_GALLERIES_OPEN,
+    )  # fmt: skip
     return environment
 
 
@@ -1210,7 +1241,9 @@ def _policy(script: str) -> str:
     )
 
 
-def render(records: Sequence[tuple[AuditRecord, Path, Verdict]], *, title: str) -> str:
+def render(
+    records: Sequence[tuple[AuditRecord, Path, Verdict]], *, title: str, beside: Path | None = None
+) -> str:
     """The report of one audit as one self-contained HTML page.
 
     Parameters
@@ -1220,13 +1253,16 @@ def render(records: Sequence[tuple[AuditRecord, Path, Verdict]], *, title: str) 
         artifacts lie, and the gate's verdict on it.
     title
         The page's title.
+    beside
+        The folder in which the page will lie: a thumbnail leads to its picture where that lies below.
 
     Returns
     -------
     str
-        HTML without any reference to a file or a network; a pure function of the arguments and
-        of the pictures that the records name. A picture that is missing, changed, or outside its
-        folder becomes a box that says so, and so does what would make the page too large to send.
+        HTML that loads no file and asks no network; a pure function of the arguments and of the
+        pictures that the records name. A picture that is missing, changed, or outside its folder
+        becomes a box that says so. Where all of them would make the page too large to send, they
+        are thumbnails.
 
     Raises
     ------
@@ -1237,8 +1273,9 @@ def render(records: Sequence[tuple[AuditRecord, Path, Verdict]], *, title: str) 
         raise NothingAudited("there is no record to report on; run `candling audit` first")
     subjects = _subjects(records)
     sections = _sections(subjects)
-    left = _embed([picture for section in sections for picture in _all_pictures(section.body)])
-    script = asset("report.js")
+    pictures = [picture for section in sections for picture in _all_pictures(section.body)]
+    small, left = embed(pictures, _ROOM, beside)
+    script = "\n".join(map(asset, _SCRIPTS))
     return (
         _environment()
         .get_template("report.html")
@@ -1246,10 +1283,11 @@ def render(records: Sequence[tuple[AuditRecord, Path, Verdict]], *, title: str) 
             title=title,
             subjects=subjects,
             sections=sections,
+            thumbnails=small,
             not_embedded=left,
             tallies=_tallies(subjects),
             csp=_policy(script),
-            style=Markup(asset("report.css")),
+            style=Markup("\n".join(map(asset, _STYLES))),
             script=Markup(script),
         )
     )
@@ -1281,7 +1319,7 @@ def write_html(
         `path`.
     """
     names = list(dict.fromkeys(record.audit for record, _, _ in records))
-    page = render(records, title=title or f"Audit of {', '.join(names)}")
+    page = render(records, title=title or f"Audit of {', '.join(names)}", beside=path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     # A lone surrogate in a finding's free-form test must not cost the whole report.

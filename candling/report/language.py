@@ -13,6 +13,7 @@ import pandas as pd
 from candling.audit.record import AuditRecord
 from candling.report.artifacts import NotThere, read_rows
 from candling.report.bars import Axis, Bar, bar_of
+from candling.report.text import clean
 
 __all__ = ["Comparison", "attributed_prompts", "comparisons"]
 
@@ -113,7 +114,7 @@ def comparisons(subjects: Sequence[Audited]) -> list[Comparison]:
         lifts = [value for rows, _, _ in by.values() if len(rows) for value in _ranked(rows).high.head(_MOST)]
         axis = Axis(-1.0, max([1.0, *(math.log2(max(value, 1.0)) for value in lifts)]))
         charts = tuple(_chart(*by[index], axis) if index in by else None for index in range(len(subjects)))
-        out.append(Comparison(_shown(concept), _shown(against), charts))
+        out.append(Comparison(concept, against, charts))
     return out
 
 
@@ -124,7 +125,6 @@ def _ranked(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _chart(rows: pd.DataFrame, told: str, problem: str, axis: Axis) -> Chart:
-    told = _shown(told)
     if problem or not len(rows):
         return Chart((), (), (), told, problem or "nothing was shared often enough to be counted")
     most = max(1e-9, float(rows.lift.map(lambda lift: math.log(max(lift, 1.0))).max()))
@@ -140,7 +140,7 @@ def _item(row: Any, axis: Axis, most: float) -> Item:
     at, first, last = (math.log2(max(value, 2**axis.low)) for value in (lift, low, high))
     effect, effect_low, effect_high = (_number(row[key]) for key in ("effect", "effect_low", "effect_high"))
     return Item(
-        name=_shown(name.removeprefix(_PIECE).removeprefix(_LEXICON)), kind=kind, count=int(row["count"]),
+        name=name.removeprefix(_PIECE).removeprefix(_LEXICON), kind=kind, count=int(row["count"]),
         lift=lift, low=low, high=high, q=float(row["q"]),
         effect=effect, effect_low=effect_low, effect_high=effect_high,
         flagged=bool(row["flagged"]), confirmed=bool(row["confirmed"]), bar=bar_of(axis, at, first, last),
@@ -181,13 +181,8 @@ def attributed_prompts(subjects: Sequence[Audited]) -> list[Prompt]:
 def _line(rows: pd.DataFrame, lexicon: str) -> Line:
     most = float(rows.score.abs().max()) or 1.0
     words = tuple(
-        Word(_shown(str(text)), float(score), round(100 * abs(float(score)) / most))
+        Word(clean(str(text)), float(score), round(100 * abs(float(score)) / most))
         for text, score in zip(rows.text, rows.score, strict=True)
     )
     first = rows.iloc[0]
-    return Line(words, _shown(str(first.said)), float(first.log_probability), lexicon)
-
-
-def _shown(text: str) -> str:
-    """A text without characters that control where or how it is shown."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return Line(words, clean(str(first.said)), float(first.log_probability), lexicon)

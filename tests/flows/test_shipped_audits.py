@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from candling.audit.record import AuditRecord, read_record
+from tests.report.browser import CHROMIUM, browser, examine
 
 ROOT = Path(__file__).resolve().parents[2]
 ASSETS = Path(os.environ.get("CANDLING_ASSETS", ROOT.parent / "shared" / "assets")).resolve()
@@ -154,6 +155,9 @@ def test_mobilenet_on_imagenet_classes(tmp_path: Path) -> None:
     words = re.sub(r"<(script|style)\b.*?</\1>|base64,[\w+/=]*", "", page, flags=re.DOTALL)
     assert "MobileNetV2 on ImageNet classes" in words
     assert not re.search(r"\b(nan|inf)\b", words, re.IGNORECASE)
+    if CHROMIUM is not None:  # tests/report/test_page.py says where there is none
+        with browser() as started:
+            examine(started, folder / "report.html", tmp_path / "looks", "mobilenet")
 
     # What the plan says is left out is what was left out, and it took about as long as was said.
     left_out = {note.removeprefix("left_out.") for note in record.notes if note.startswith("left_out.")}

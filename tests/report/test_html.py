@@ -188,9 +188,10 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 
 
 def test_an_errored_record_says_so_before_its_verdict(tmp_path: Path) -> None:
-    page = Page(render([synthetic.errored(tmp_path)], title="Crashed"))
-    said = page.words.index("isolate_features the model returned NaN for 3 of 96 images")
-    assert said < page.words.index("One card for each model")
+    html = render([synthetic.errored(tmp_path)], title="Crashed")
+    page = Page(html)
+    assert "isolate_features the model returned NaN for 3 of 96 images" in page.words
+    assert html.index('<section class="errors"') < html.index('<section id="verdict"')
     assert "incomplete" in page.words
     assert "the isolation step failed" in page.words
 

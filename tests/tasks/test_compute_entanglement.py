@@ -75,7 +75,7 @@ def test_what_it_records(tmp_path: Path) -> None:
     assert "names, weights of the head explain" in found.notes["entanglement.surprising"]
 
     assert [artifact.path for artifact in found.artifacts] == [
-        "pictures/entanglement.png", "entanglement.parquet",
+        "pictures/entanglement.png", "entanglement.parquet", "entanglement-matrix.parquet",
     ]  # fmt: skip
     assert len(found.artifacts) == WRITTEN
     table = pd.read_parquet(stored.path / "entanglement.parquet")

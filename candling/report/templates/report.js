@@ -1,3 +1,33 @@
+// Shared by the scripts below, which are one script of the page. Names are only ever set as text.
+var candling = {
+  make: function (tag, attributes, children) {
+    var made = document.createElement(tag);
+    Object.keys(attributes || {}).forEach(function (name) { made.setAttribute(name, attributes[name]); });
+    (children || []).forEach(function (child) { made.append(child); });
+    return made;
+  },
+  labelled: function (words, control) {
+    return candling.make("label", {}, [words, control]);
+  },
+  options: function (pairs) {
+    return candling.make("select", {}, pairs.map(function (pair) {
+      return candling.make("option", { value: pair[0] }, [pair[1]]);
+    }));
+  },
+  data: function (script) { return JSON.parse(script.textContent); },
+  // As the numbers that are drawn without a script.
+  figure: function (value) {
+    if (value === null || value === undefined || isNaN(value)) { return "–"; }
+    var size = Math.abs(value), text;
+    if (size > 0 && size < 0.0001) { text = value > 0 ? "<\u00a00.0001" : ">\u00a0-0.0001"; }
+    else if (size > 0 && size < 0.001) { text = value.toFixed(4); }
+    else if (size >= 1000) { text = Math.round(value).toLocaleString("en-US"); }
+    else { text = (value + 0).toFixed(size < 10 ? 3 : 1); }
+    return text.replace("-", "−");
+  },
+  compare: new Intl.Collator(undefined, { numeric: true }).compare
+};
+document.documentElement.classList.add("scripted");
 (function () {
   "use strict";
   var root = document.documentElement;
@@ -28,6 +58,10 @@
     label();
   });
   dark.addEventListener("change", label);
+  // What is folded away is printed, too.
+  window.addEventListener("beforeprint", function () {
+    document.querySelectorAll("details").forEach(function (one) { one.open = true; });
+  });
   var links = Array.from(document.querySelectorAll(".contents a"));
   if ("IntersectionObserver" in window) {
     var seen = new IntersectionObserver(function (entries) {
