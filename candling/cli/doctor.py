@@ -84,7 +84,8 @@ def _device() -> Iterator[Check]:
         return
     code = (
         "import torch, torchvision; "
-        "print(torch.cuda.get_device_name() if torch.cuda.is_available() else 'no accelerator')"
+        "print(torch.cuda.get_device_name() + '; the library uses it, audits and commands run on the CPU' "
+        "if torch.cuda.is_available() else 'no accelerator')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     # In a process of its own: what breaks at import must not break the doctor.

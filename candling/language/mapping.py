@@ -247,7 +247,7 @@ def associations(
         turn, frame, templates, lists, beside[0], [*wanted, *rival, *chosen], forms, settings.matters
     )
     always = [LEXICON + name for name in lists]
-    table = pd.DataFrame(columns=["item", "flagged", "confirmed"])
+    table = pd.DataFrame(columns=["item", "lift", "flagged", "confirmed"])
     paired, paired_status, paired_why = None, status, why
     if held[0] and beside[0]:
         table = association_table(

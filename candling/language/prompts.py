@@ -222,4 +222,4 @@ def search_prompts(
                 "evaluations": int(found.spent[i]),
             }
         )
-    return Prompts(wanted, pd.DataFrame(rows), found.tokens, prior)
+    return Prompts(wanted, pd.DataFrame(rows), found.tokens.cpu(), prior)

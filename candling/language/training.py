@@ -115,7 +115,7 @@ def fresh(tokenizer: Any, network: Network | None = None, *, seed: int) -> Langu
         pad_token_id=None,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not torch's, which seeds accelerators too
         llama: Any = LlamaForCausalLM
         made = llama(config)
     return LanguageModel(made.eval().requires_grad_(False), tokenizer, "fresh")

@@ -44,7 +44,7 @@ class Classifier(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """What the network sees of RGB images (N, 3, H, W) in [0, 1]."""
-        images = (images - self.mean) / self.std
+        images = (images - self.mean.to(images.device)) / self.std.to(images.device)
         if self.spec.channels == "grey":
             return images.mean(1, keepdim=True)
         return images.flip(1) if self.spec.channels == "bgr" else images

@@ -46,7 +46,7 @@ def with_new_head(
     if not kept:
         raise ModelError(f"{model.spec.architecture}: nothing of its weights fits a network of other classes")
     fresh.network.load_state_dict(wanted | kept)
-    return fresh
+    return fresh.to(next(model.parameters()).device)
 
 
 def _arguments(spec: ModelSpec, classes: Sequence[str]) -> dict[str, Any]:

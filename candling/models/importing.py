@@ -299,7 +299,7 @@ def _read_transformers(source: ModelSource, root: Path) -> _Found:
 def _read_factory(source: ModelSource, root: Path) -> _Found:
     arguments = dict(source.arguments)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         network = call_factory(source.name, arguments, root=root).float().eval()
     where, name = str(source), f"factory:{source.name}"
     if source.weights is not None:
@@ -348,7 +348,7 @@ class _NetworkBuilder:
         """Build it; what a library raises becomes one sentence."""
         try:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
+                torch.default_generator.manual_seed(0)
                 return self._build(outputs).float()
         except ModelError:
             raise

@@ -124,13 +124,14 @@ def logits(model: nn.Module, images: Tensor, *, batch: int | Batches | None = No
     ModelError
         If any logit is NaN or infinite, the model returns no scores, or memory has no room for one image.
     """
+    device = next((p.device for p in model.parameters()), images.device)
     if not isinstance(batch, Batches):
-        batch = Batches(batch or batch_size(images.shape[2:], images.device))
+        batch = Batches(batch or batch_size(images.shape[2:], device))
 
     def one_pass(rows: slice) -> Tensor:
         # Convolutions are about twice as fast on channels-last images, whatever the weights' format.
-        part = _as_unit(images[rows]).contiguous(memory_format=torch.channels_last)
-        return _overall(scores(model(part)))
+        part = _as_unit(images[rows].to(device)).contiguous(memory_format=torch.channels_last)
+        return _overall(scores(model(part))).to(images.device)
 
     with evaluating(model):
         out = torch.cat(batch.over(len(images), one_pass))
@@ -204,7 +205,7 @@ def penultimate(model: nn.Module, images: Tensor, *, batch: int | None = None) -
         logits(model, images, batch=batch)
     if not features:
         raise ModelError("the model has no linear layer to read penultimate features from")
-    return torch.cat(features)
+    return torch.cat(features).to(images.device)
 
 
 @dataclass(frozen=True)

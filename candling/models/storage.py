@@ -37,7 +37,7 @@ def build_model(spec: ModelSpec, *, seed: int = 0, root: Path = Path()) -> Class
         If the architecture is not one that candling knows, or a black box.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not torch's, which seeds accelerators too
         network = build_network(spec, root=root)
     return Classifier(network, spec).eval()
 

@@ -188,6 +188,7 @@ def isolate(
     if isinstance(top, bool) or not isinstance(top, int) or top < 0:
         raise ParamsError(f"top is {top!r}; it must be a whole number from 0")
     shown, titles = _pictures(network, images, size)
+    shown = shown.cpu()
     channels, height, width = shown.shape[1:]
     own = names
     network, notes = as_scores(network, (channels, height, width), names)
@@ -205,7 +206,9 @@ def isolate(
     )  # fmt: skip
     judged = torch.full(targets.shape, torch.nan)
     if faithfulness:
-        judged = insertion_minus_deletion(network, shown, found.maps, found.classes, batch=batch).cpu()
+        judged = insertion_minus_deletion(
+            network, shown.to(device), found.maps, found.classes, batch=batch
+        ).cpu()
     flat = targets.flatten().tolist()
     table = pd.DataFrame(
         {

@@ -69,19 +69,22 @@ def augment(
     moves = torch.randint(-shift, shift + 1, (n, 2), generator=generator)
 
     def gains(spread: float, channels: int = 1) -> Tensor:
-        return 1 + spread * (2 * torch.rand(n, channels, 1, 1, generator=generator) - 1)
+        return (1 + spread * (2 * torch.rand(n, channels, 1, 1, generator=generator) - 1)).to(images.device)
 
+    device = images.device
+    # Drawn on the CPU, so that every device sees the same pictures.
     rows = (torch.arange(height)[None] + moves[:, :1]).clamp(0, height - 1)
     columns = (torch.arange(width)[None] + moves[:, 1:]).clamp(0, width - 1)
     columns = torch.where(flips[:, None], width - 1 - columns, columns)
-    moved = images[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(
+    places = (torch.arange(n)[:, None, None], slice(None), rows[:, :, None], columns[:, None, :])
+    moved = images[tuple(one.to(device) if isinstance(one, Tensor) else one for one in places)].permute(
         0, 3, 1, 2
     )
     mean = moved.mean((1, 2, 3), keepdim=True)
     moved = (moved - mean) * gains(light) + mean * gains(light)
     grey = moved.mean(1, keepdim=True)
     moved = (grey + (moved - grey) * gains(saturation)) * gains(tint, 3)
-    return (moved + noise * torch.randn(images.shape, generator=generator)).clamp(0, 1)
+    return (moved + noise * torch.randn(images.shape, generator=generator).to(device)).clamp(0, 1)
 
 
 def train(
@@ -115,6 +118,7 @@ def train(
         optimiser, schedule.learning_rate, total_steps=schedule.steps, pct_start=warmup
     )
     size = sum(p.numel() for p in weights)
+    device = next(model.parameters()).device
     model.train().to(memory_format=torch.channels_last)
     if schedule.freeze_norm:
         for module in model.modules():
@@ -125,8 +129,9 @@ def train(
         if len(order) < schedule.batch:
             order = torch.cat([order, torch.randperm(len(images), generator=generator)])
         rows, order = order[: schedule.batch], order[schedule.batch :]
-        batch = augment(images[rows].float() / 255, generator).contiguous(memory_format=torch.channels_last)
-        loss = nn.functional.cross_entropy(model(batch), labels[rows])
+        batch = augment(images[rows].to(device).float() / 255, generator)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        loss = nn.functional.cross_entropy(model(batch), labels[rows].to(device))
         if schedule.l1:
             loss = loss + schedule.l1 * torch.stack([p.abs().sum() for p in weights]).sum() / size
         optimiser.zero_grad(set_to_none=True)

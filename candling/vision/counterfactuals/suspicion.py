@@ -172,6 +172,9 @@ def suspect(
         If the model returns NaN or no scores.
     """
     settings = settings or Settings()
+    # Regions are made and compared on the CPU; `logits` brings pictures to the model.
+    images, labels, maps, classes_of_maps = (one.cpu() for one in (images, labels, maps, classes_of_maps))
+    masks = None if masks is None else masks.cpu()
     at = torch.arange(len(maps)) if rows is None else torch.as_tensor(list(rows), dtype=torch.long)
     _check(images, labels, maps, classes_of_maps, at, masks, groups, sources)
     floats = unit(images)

@@ -192,13 +192,14 @@ def stability(
         unstable += len(images) - len(kept)
         if not len(kept):
             continue
-        used[draw, kept] = scale[kept].cpu()
-        maps = explain(copies[kept], classes[kept])
-        check_maps(maps, size, len(kept))
-        common = (order_of(original[kept]) < first) & (order_of(maps) < first)
         rows = kept.cpu().numpy()
+        used[draw, rows] = scale[kept].cpu()
+        maps = explain(copies[kept], classes[kept.to(classes.device)])
+        check_maps(maps, size, len(kept))
+        before = original[kept.to(original.device)]
+        common = (order_of(before) < first) & (order_of(maps) < first)
         overlaps[draw, rows] = common.sum((1, 2)).cpu().numpy() / first
-        ranks[draw, rows] = _spearman(original[kept], maps)
+        ranks[draw, rows] = _spearman(before, maps)
     rank, overlap = (torch.from_numpy(one).nanmean(0).float() for one in (ranks, overlaps))
     return Stability(
         within(rank, -1, 1, "a rank correlation"),
