@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from candling.cli.completing import model_folders
 from candling.cli.options import Chat, Debug
 from candling.cli.output import emit, is_terminal, width
 from candling.cli.sources import AsJson, Out
@@ -30,7 +31,12 @@ _COLUMNS = {
 @app.command()
 def associate(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A folder as transformers saves it, or a name on the hub.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A folder as transformers saves it, or a name on the hub.",
+            autocompletion=model_folders,
+        ),
     ],
     concept: Annotated[list[str], typer.Argument(metavar="TEXT...", help="What it is to say, any of them.")],
     against: Annotated[

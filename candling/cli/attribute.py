@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from candling.cli.completing import among, model_folders
 from candling.cli.options import Chat, Debug
 from candling.cli.output import emit, is_terminal, width
 from candling.cli.sources import AsJson
@@ -26,18 +27,30 @@ _SHOWN = 12  # units in the table
 def attribute(
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="A folder in the format of transformers, or a name on the hub."),
+        typer.Argument(
+            metavar="MODEL",
+            help="A folder in the format of transformers, or a name on the hub.",
+            autocompletion=model_folders,
+        ),
     ],
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What the model is given.")],
     target: Annotated[str, typer.Option("--target", metavar="TEXT", help="What it said, or might say next.")],
     foil: Annotated[
         str | None, typer.Option("--foil", metavar="TEXT", help="What it did not say: why this, not that?")
     ] = None,
-    unit: Annotated[str, typer.Option("--unit", help="token, word or sentence.")] = "word",
+    unit: Annotated[
+        str,
+        typer.Option(
+            "--unit", help="token, word or sentence.", autocompletion=among("token", "word", "sentence")
+        ),
+    ] = "word",
     method: Annotated[
         str,
         typer.Option(
-            "--method", metavar="NAME", help="leave-one-out, marginal, integrated-gradients or surrogate."
+            "--method",
+            metavar="NAME",
+            help="leave-one-out, marginal, integrated-gradients or surrogate.",
+            autocompletion=among("leave-one-out", "marginal", "integrated-gradients", "surrogate"),
         ),
     ] = "leave-one-out",
     chat: Chat = False,

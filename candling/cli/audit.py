@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Protocol, cast
 
@@ -9,6 +10,7 @@ import typer
 
 from candling.audit.gate import Verdict, judge
 from candling.audit.record import AuditRecord, read_record
+from candling.cli.completing import params_files
 from candling.cli.options import Debug
 from candling.cli.output import emit, is_terminal, width
 from candling.cli.progress import Progress
@@ -49,12 +51,27 @@ def _gate_verdict(outcome: Outcome, judged: dict[str, tuple[AuditRecord, Verdict
     return judged[name][1]
 
 
+def _told(outcome: Outcome, judged: dict[str, tuple[AuditRecord, Verdict]]) -> dict[str, object]:
+    return {
+        "report": str(outcome.report),
+        "gate": outcome.gate_subject,
+        "failed": outcome.failed,
+        "subjects": [
+            {"record": str(outcome.subjects[name]), **verdict.to_dict()}
+            for name, (_, verdict) in judged.items()
+        ],
+    }
+
+
 @app.command()
 def audit(
-    params: Annotated[Path, typer.Argument(metavar="PARAMS", help="Such as params/tanks.yaml.")],
+    params: Annotated[
+        Path, typer.Argument(metavar="PARAMS", help="Such as params/tanks.yaml.", autocompletion=params_files)
+    ],
     gate: Annotated[
         bool, typer.Option("--gate", help="End with the gate's code for the `gate:` subject.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdicts as JSON.")] = False,
     debug: Debug = False,
 ) -> None:
     """Run an audit and write its records and report.
@@ -69,9 +86,12 @@ def audit(
         record = read_record(folder)
         judged[name] = (record, judge(record))
     # Judged whole before a line is printed: a record that cannot be read is one error, not half a table.
-    for record, verdict in judged.values():
-        emit(render_verdict(record, verdict, terminal=is_terminal(), width=width(), short=True) + "\n")
-    emit(f"report: {quiet(str(outcome.report))}\n")
+    if as_json:
+        emit(json.dumps(_told(outcome, judged), indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    else:
+        for record, verdict in judged.values():
+            emit(render_verdict(record, verdict, terminal=is_terminal(), width=width(), short=True) + "\n")
+        emit(f"report: {quiet(str(outcome.report))}\n")
     if gate:
         raise typer.Exit(_gate_verdict(outcome, judged).exit_code)
     raise typer.Exit(2 if outcome.failed else 0)

@@ -16,6 +16,7 @@ from candling.audit.comparison import compare
 from candling.audit.gate import judge
 from candling.audit.policy import read_policy, read_source
 from candling.audit.record import AuditRecord, read_record
+from candling.cli.completing import formats, model_folders, subjects
 from candling.cli.options import Debug
 from candling.cli.output import emit, is_terminal, width
 from candling.cli.repository import find_repository, load_module
@@ -45,6 +46,11 @@ def read_subject(folder: Path) -> AuditRecord:
         ) from None
 
 
+def folder_of(report: Path) -> Path:
+    """Where a record lies that was named by its folder or its file."""
+    return report if report.is_dir() else report.parent
+
+
 def _age(text: str) -> timedelta:
     match = _AGE.fullmatch(text)
     if match is None or not int(match[1]):
@@ -60,7 +66,7 @@ def check_age(report: Path, most: timedelta) -> None:
     RecordError
         If it did, or nothing beside the record says when it began.
     """
-    file = (report if report.is_dir() else report.parent) / "run.json"
+    file = folder_of(report) / "run.json"
     try:
         began = datetime.fromisoformat(str(json.loads(file.read_text(encoding="utf-8"))["started"]))
         age = datetime.now(UTC) - began
@@ -140,14 +146,24 @@ def _targets(formats: list[str], outputs: list[Path], as_json: bool) -> tuple[st
 
 @app.command()
 def gate(
-    report: Annotated[Path, typer.Argument(metavar="REPORT_FOLDER", help="Such as reports/tanks/before.")],
+    report: Annotated[
+        Path,
+        typer.Argument(
+            metavar="REPORT_FOLDER", help="Such as reports/tanks/before.", autocompletion=subjects
+        ),
+    ],
     policy: Annotated[
         Path | None,
         typer.Option("--policy", metavar="FILE", help="Rules to use instead of the record's own."),
     ] = None,
     baseline: Annotated[
         Path | None,
-        typer.Option("--baseline", metavar="REPORT_FOLDER", help="The record that changes are taken from."),
+        typer.Option(
+            "--baseline",
+            metavar="REPORT_FOLDER",
+            help="The record that changes are taken from.",
+            autocompletion=subjects,
+        ),
     ] = None,
     first: Annotated[
         bool, typer.Option("--first", help="There is no baseline yet: rules on changes only warn.")
@@ -158,6 +174,7 @@ def gate(
             "--model",
             metavar="PATH",
             help="Refuse unless this, or models:/NAME@ALIAS, is the model that was audited.",
+            autocompletion=model_folders,
         ),
     ] = None,
     max_age: Annotated[
@@ -169,7 +186,9 @@ def gate(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="terminal, json, junit, sarif, github, summary, markdown or model-card; may be repeated.",
+            help="terminal, html, json, junit, sarif, github, summary, markdown or model-card; "
+            "may be repeated.",
+            autocompletion=formats,
         ),
     ] = None,
     output: Annotated[
@@ -202,8 +221,11 @@ def gate(
     before = None if baseline is None else read_subject(baseline)
     verdict = judge(record, baseline=before, first=first)
     comparison = None if before is None else compare(before, record)
-    folder = report if report.is_dir() else report.parent
-    audited = Audited(record, verdict, comparison, (folder.parent / "report.html").as_posix())
+    folder = folder_of(report)
+    audited = Audited(
+        record, verdict, comparison, (folder.parent / "report.html").as_posix(), folder,
+        None if baseline is None else folder_of(baseline),
+    )  # fmt: skip
     write_whole({file: _rendered(name, audited, terminal=False) for file, name in files.items()})
     emit(_rendered(printed or _TERMINAL, audited, terminal=is_terminal()))
     if promote is not None and verdict.exit_code == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,7 @@ import typer
 from candling.cli.options import Debug
 from candling.cli.output import emit, is_terminal, width
 from candling.cli.sources import (
+    AsJson,
     ClassesOption,
     HeadOption,
     ImageSize,
@@ -56,6 +58,11 @@ def _render(rows: Sequence[Any], facts: Mapping[str, str], *, terminal: bool, wi
     return "\n".join(line.rstrip() for line in buffer.getvalue().splitlines()) + "\n"
 
 
+def _told(row: Any) -> dict[str, object]:
+    shape = None if row.output_shape is None else list(row.output_shape)
+    return {"layer": row.name, "kind": row.kind, "output": shape, "parameters": row.parameters}
+
+
 @app.command()
 def inspect(
     model: Model,
@@ -65,6 +72,7 @@ def inspect(
     head: HeadOption = "auto",
     image_size: ImageSize = None,
     depth: Annotated[int, typer.Option("--depth", min=1, help="How many levels of layers to print.")] = 2,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Print a model's layers with their shapes, its head, preprocessing and digest."""
@@ -79,4 +87,8 @@ def inspect(
         rows = [row for row in found if row.name.count(".") < depth]
     else:
         facts = {"layers": "not visible in a black box", **facts}
+    if as_json:
+        told = {"digest": opened.digest, "facts": facts, "layers": [_told(row) for row in rows]}
+        emit(json.dumps(told, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+        return
     emit(_render(rows, {**facts, "digest": opened.digest}, terminal=is_terminal(), width=width()))

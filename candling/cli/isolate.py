@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from candling.cli.climbing import plain, render
+from candling.cli.completing import among
 from candling.cli.options import Debug
 from candling.cli.output import emit, is_terminal, width
 from candling.cli.progress import Progress
@@ -43,6 +44,9 @@ def isolate(
             "--method",
             metavar="NAME",
             help="hierarchical, mask, windows, integrated-gradients, grad-cam or attention.",
+            autocompletion=among(
+                "hierarchical", "mask", "windows", "integrated-gradients", "grad-cam", "attention"
+            ),
         ),
     ] = "hierarchical",
     top: Annotated[

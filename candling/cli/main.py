@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ COMMANDS = (
     "diff",
     "doctor",
     "gate",
+    "init",
     "inspect",
     "isolate",
     "plan",
@@ -40,6 +42,8 @@ COMMANDS = (
     "verify",
     "visualize",
 )
+
+_COMPLETE = "_CANDLING_COMPLETE"  # set where a shell asks what could follow
 
 USAGE = 4
 ERRORED = 2
@@ -62,7 +66,7 @@ class _Lazy(TyperGroup):
         return command
 
 
-app = typer.Typer(cls=_Lazy, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(cls=_Lazy, add_completion=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def _version(value: bool) -> None:
@@ -143,6 +147,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
         )
     except (Exception, KeyboardInterrupt) as error:
         return _report(error)
+    except SystemExit as end:
+        # Of --install-completion and --show-completion, whose 1 is no verdict. A shell that asks for words
+        # takes the code as it is.
+        code = end.code if isinstance(end.code, int) else 0
+        return USAGE if code and _COMPLETE not in os.environ else code
     return result if isinstance(result, int) else 0
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["Chat", "Debug", "debugging"]
+__all__ = ["STDOUT", "Chat", "Debug", "debugging"]
+
+STDOUT = Path("-")
+"""A FILE that is standard output, on which there is nothing else then."""
 
 
 def _set_debug(value: bool) -> bool:

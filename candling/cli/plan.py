@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Protocol, cast
 
 import typer
 
-from candling.cli.options import Debug
+from candling.cli.completing import params_files
+from candling.cli.options import STDOUT, Debug
 from candling.cli.output import emit, is_terminal, width
 from candling.cli.progress import Progress
 from candling.cli.repository import find_repository, load_module
@@ -141,9 +142,12 @@ def _render(plan: Plan, *, terminal: bool, width: int) -> str:
 
 @app.command()
 def plan(
-    params: Annotated[Path, typer.Argument(metavar="PARAMS", help="Such as params/tanks.yaml.")],
+    params: Annotated[
+        Path, typer.Argument(metavar="PARAMS", help="Such as params/tanks.yaml.", autocompletion=params_files)
+    ],
     as_json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the plan as JSON too.")
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Write the plan as JSON too; - prints it alone."),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -156,5 +160,8 @@ def plan(
         found = cast(Plan, planning.main(params, progress))
     if as_json is not None:
         text = json.dumps(found.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        if as_json == STDOUT:
+            emit(text)
+            return
         write_whole({as_json: text})
     emit(_render(found, terminal=is_terminal(), width=width()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from candling.cli.options import Debug
 from candling.cli.output import emit
 from candling.cli.sources import (
+    AsJson,
     ClassesOption,
     HeadOption,
     ImageSize,
@@ -32,6 +34,7 @@ def predict(
     preprocessing: PreprocessingOption = None,
     head: HeadOption = "auto",
     image_size: ImageSize = None,
+    as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Print the most probable classes for a picture."""
@@ -40,6 +43,11 @@ def predict(
     from candling.models import predict as ranking
 
     ranked = ranking(opened.model, image)
+    if as_json:
+        rows = [{"class": name, "probability": probability} for name, probability in ranked[:top]]
+        told = {"model": opened.digest, "classes": rows}
+        emit(json.dumps(told, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+        return
 
     from candling.report.text import clean
 

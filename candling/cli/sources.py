@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from candling.cli.completing import among, model_folders
 from candling.errors import CandlingError, DataError, ParamsError
 
 __all__ = [
@@ -38,6 +39,7 @@ Model = Annotated[
         metavar="MODEL",
         help="A model's folder, torchvision:NAME@WEIGHTS, timm:NAME@WEIGHTS, transformers:FOLDER, "
         "factory:MODULE:FUNCTION@WEIGHTS, onnx:FILE or an http address.",
+        autocompletion=model_folders,
     ),
 ]
 WeightsOption = Annotated[str | None, typer.Option("--weights", help="Weights, in place of those after @.")]
@@ -46,7 +48,12 @@ PreprocessingOption = Annotated[
     str | None, typer.Option("--preprocessing", help="JSON of resize, center_crop, mean and std.")
 ]
 HeadOption = Annotated[
-    str, typer.Option("--head", help="auto, softmax, binary (one output) or multilabel (sigmoids).")
+    str,
+    typer.Option(
+        "--head",
+        help="auto, softmax, binary (one output) or multilabel (sigmoids).",
+        autocompletion=among("auto", "softmax", "binary", "multilabel"),
+    ),
 ]
 ImageSize = Annotated[str | None, typer.Option("--image-size", help="224, or HEIGHTxWIDTH, in pixels.")]
 
@@ -57,14 +64,26 @@ SizeOption = Annotated[
 Seeds = Annotated[int | None, typer.Option("--seeds", min=1, help="How many pictures of each.")]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Steps that each picture climbs.")]
 RobustnessOption = Annotated[
-    str | None, typer.Option("--robustness", metavar="NAME", help="none, s, m, l or xl: how far it is moved.")
+    str | None,
+    typer.Option(
+        "--robustness",
+        metavar="NAME",
+        help="none, s, m, l or xl: how far it is moved.",
+        autocompletion=among("none", "s", "m", "l", "xl"),
+    ),
 ]
 Diversity = Annotated[
     float | None,
     typer.Option("--diversity", min=0.0, help="How strongly seeds are pushed apart, such as 0.5."),
 ]
 ParameterisationOption = Annotated[
-    str | None, typer.Option("--parameterisation", metavar="NAME", help="fourier, maco or pixels.")
+    str | None,
+    typer.Option(
+        "--parameterisation",
+        metavar="NAME",
+        help="fourier, maco or pixels.",
+        autocompletion=among("fourier", "maco", "pixels"),
+    ),
 ]
 StartOption = Annotated[
     str | None,

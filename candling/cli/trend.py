@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from candling.cli.options import Debug
+from candling.cli.completing import measurements, reports
+from candling.cli.options import STDOUT, Debug
 from candling.cli.output import emit, is_terminal, width
 from candling.cli.writing import write_whole
 from candling.errors import NothingAudited, ParamsError
@@ -56,20 +57,31 @@ def _chosen(trend: Trend, only: list[str], everything: bool) -> list[Line]:
 @app.command()
 def trend(
     records: Annotated[
-        list[Path], typer.Argument(metavar="RECORD…", help="Records, their folders, or a folder of several.")
+        list[Path],
+        typer.Argument(
+            metavar="RECORD…", help="Records, their folders, or a folder of several.", autocompletion=reports
+        ),
     ],
     by: Annotated[
         str | None,
         typer.Option("--by", metavar="NAME", help="Coordinate to line up along; `order` as given."),
     ] = None,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="ID", help="Only this measurement; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="ID",
+            help="Only this measurement; may be repeated.",
+            autocompletion=measurements,
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every scope, not only the simple ones.")] = False,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page of plots.")
     ] = None,
-    as_json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all as JSON.")] = None,
+    as_json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all as JSON; - prints it alone.")
+    ] = None,
     as_csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write points as CSV.")] = None,
     debug: Debug = False,
 ) -> None:
@@ -90,9 +102,12 @@ def trend(
     if html is not None:
         write_page(found, lines, html)
     if as_json is not None:
-        write_whole(
-            {as_json: json.dumps(found.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"}
-        )
+        text = json.dumps(found.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        if as_json == STDOUT:
+            emit(text)
+        else:
+            write_whole({as_json: text})
     if as_csv is not None:
         write_whole({as_csv: render_csv(found, lines)})
-    emit(render_trend(found, lines, terminal=is_terminal(), width=width()))
+    if as_json != STDOUT:
+        emit(render_trend(found, lines, terminal=is_terminal(), width=width()))

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from candling.cli.climbing import plain, render
+from candling.cli.completing import among
 from candling.cli.options import Debug
 from candling.cli.output import emit, is_terminal, width
 from candling.cli.progress import Progress
@@ -38,7 +39,13 @@ def trick(
         typer.Option("--target", metavar="NAME", help="A class by name or number; any other if not said."),
     ] = None,
     norm: Annotated[
-        str, typer.Option("--norm", metavar="NAME", help="linf: the largest change; l2: all of it.")
+        str,
+        typer.Option(
+            "--norm",
+            metavar="NAME",
+            help="linf: the largest change; l2: all of it.",
+            autocompletion=among("linf", "l2"),
+        ),
     ] = "linf",
     epsilon: Annotated[
         float | None,

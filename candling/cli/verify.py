@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from candling.audit.record import SCHEMA_VERSION, read_record
+from candling.cli.completing import reports
 from candling.cli.options import Debug
 from candling.cli.output import emit
 from candling.errors import NothingAudited
@@ -56,8 +57,13 @@ def _written(folder: Path) -> str | None:
 def verify(
     report: Annotated[
         Path,
-        typer.Argument(metavar="REPORT_FOLDER", help="Of one subject or of an audit, such as reports/tanks."),
+        typer.Argument(
+            metavar="REPORT_FOLDER",
+            help="Of one subject or of an audit, such as reports/tanks.",
+            autocompletion=reports,
+        ),
     ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
     debug: Debug = False,
 ) -> None:
     """See that every picture and table still has the digest that the record gives it.
@@ -69,13 +75,27 @@ def verify(
     folders = folders or sorted({file.parent for name in _LEFT for file in report.glob(f"*/{name}")})
     if not folders:
         raise NothingAudited(f"{report}: no record.json here; run `candling audit` first")
-    wrong = 0
-    for folder in folders:
-        found = problems(folder)
-        wrong += bool(found)
-        state = "not as audited" if found else "as audited"
-        if not found and _written(folder) is None:
-            state = "the files are those that the record names; whether it was edited cannot be told"
-        emit(f"{quiet(str(folder))}: {state}\n")
-        emit("".join(f"  {quiet(problem)}\n" for problem in found))
-    raise typer.Exit(2 if wrong else 0)
+    found = {folder: problems(folder) for folder in folders}
+    if as_json:
+        told = [
+            {
+                "folder": str(folder),
+                "as_audited": not wrong,
+                "problems": wrong,
+                # Without a digest beside it, nothing tells whether the record itself was edited.
+                "record_digest_known": _written(folder) is not None,
+            }
+            for folder, wrong in found.items()
+        ]
+        emit(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    else:
+        for folder, wrong in found.items():
+            emit(_drawn(folder, wrong))
+    raise typer.Exit(2 if any(found.values()) else 0)
+
+
+def _drawn(folder: Path, wrong: list[str]) -> str:
+    state = "not as audited" if wrong else "as audited"
+    if not wrong and _written(folder) is None:
+        state = "the files are those that the record names; whether it was edited cannot be told"
+    return f"{quiet(str(folder))}: {state}\n" + "".join(f"  {quiet(problem)}\n" for problem in wrong)

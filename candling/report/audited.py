@@ -7,6 +7,7 @@ whatever did not pass is a failure or an error in its format too, also where no 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from candling.audit.comparison import Comparison
 from candling.audit.gate import Outcome, OutcomeStatus, Status, Verdict
@@ -48,13 +49,16 @@ class Problem:
 class Audited:
     """One subject, the gate's verdict on it, and what changed since a baseline where there is one.
 
-    report: where the whole report is, as readers of the format find it.
+    report: where the whole report is, as readers of the format find it. folder: where the record's artifacts
+    lie, and `before` those of the baseline.
     """
 
     record: AuditRecord
     verdict: Verdict
     comparison: Comparison | None = None
     report: str = "report.html"
+    folder: Path = Path()
+    before: Path | None = None
 
     @property
     def name(self) -> str:

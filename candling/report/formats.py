@@ -17,7 +17,20 @@ def _json(audited: Audited) -> str:
     return json.dumps(told, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
+def _html(audited: Audited) -> str:
+    # Templates are read for this format alone.
+    from candling.audit.gate import judge
+    from candling.report.html import render
+
+    found = [(audited.record, audited.folder, audited.verdict)]
+    if audited.comparison is not None and audited.before is not None:
+        old = audited.comparison.old
+        found.insert(0, (old, audited.before, judge(old)))
+    return render(found, title=f"Audit of {audited.name}", comparison=audited.comparison)
+
+
 FORMATS: dict[str, Callable[[Audited], str]] = {
+    "html": _html,
     "json": _json,
     "junit": junit.render,
     "sarif": sarif.render,

@@ -1,7 +1,7 @@
 """The HTML report: one self-contained page that tells what the audit of each subject found.
 
 The page is a pure function of the records, their verdicts and the pictures beside them: it holds
-no dates, no random ids and no links, so the same audit gives the same bytes. Nothing is computed
+no dates and no random ids, and loads nothing, so the same audit gives the same bytes. Nothing is computed
 here but layout; every number is one that a record or a verdict holds.
 """
 
@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,39 +20,59 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from candling.audit.measurements import REGISTRY, MeasurementType
-from candling.audit.policy import Rule
-from candling.audit.record import Artifact, AuditRecord, Finding, Measurement, Scope
+from candling.audit.record import AuditRecord, Finding, Measurement
 from candling.errors import NothingAudited
-from candling.report.artifacts import NotThere, read_artifact
 from candling.report.audited import OUTCOME_WORDS, VERDICT_WORDS
-from candling.report.bars import Axis, Bar, bar_of
-from candling.report.heatmaps import heat_map, is_pair, names_of
+from candling.report.changes import Changes, changes
+from candling.report.charts import (
+    confusions,
+    corruption_tables,
+    entanglement_tables,
+    is_bin_accuracy,
+    is_bin_confidence,
+    is_corrupted,
+    is_entangled,
+    is_headline,
+    reliability_diagrams,
+    severities_of,
+    strongest_pairs,
+)
+from candling.report.galleries import (
+    all_pictures,
+    channel_layers,
+    class_galleries,
+    isolation_groups,
+    plates_of,
+)
+from candling.report.heatmaps import heat_map, is_pair
 from candling.report.language import attributed_prompts, comparisons
-from candling.report.pages import asset, spelled, templates
-from candling.report.pictures import Picture, Room, embed
+from candling.report.pages import asset, templates
+from candling.report.pictures import Room, embed
+from candling.report.rows import ROWS_OPEN, packed, rows_of, rule_rows, starting, worst_rows
+from candling.report.subjects import Subject, subjects_of, tallies
+from candling.report.wording import (
+    as_data,
+    bound_written,
+    bounds_in_words,
+    chips,
+    end_of_axis,
+    exact,
+    figure,
+    judged_on,
+    one_line,
+    scope_line,
+    spaced,
+)
 
 if TYPE_CHECKING:
-    from candling.audit.gate import Outcome, Verdict
+    from candling.audit.comparison import Comparison
+    from candling.audit.gate import Verdict
 
 __all__ = ["render", "write_html"]
 
-# What evidence spread evenly over the picture would give; the registry's `source` says so in words.
-_CHANCE = {"object_evidence.over_chance": 1.0, "object_evidence.part_over_area": 1.0}
-
-_MATRIX_LIMIT = 24  # a larger heat map cannot be read; the strongest pairs can
-_CONFUSION_LIMIT = 20
-_DENSE = 5  # with more columns than this the names above them are turned
-_PAIRS_LISTED = 40
-_CONFUSIONS_LISTED = 10
-_ROWS_OPEN = 12  # of classes or slices; the others are folded away
-_CHANNELS_OPEN = 4  # of each layer, the strongest
 _GALLERIES_OPEN = 96  # classes that are laid out at once
-_PROTOTYPES_OPEN = 4  # the first of each class in the record's order: nothing is picked
-_IMAGES_OPEN = 2  # of each group
-_UNGROUPED_OPEN = 6
 _RULES_ON_CARD = 6
 _LONG = 200  # rows; what a table has more of is packed and drawn as it is asked for
-_SHORT_DIGEST = 12
 
 # A page is sent by mail and opened on phones.
 _ROOM = Room()
@@ -67,146 +84,6 @@ _WORDS: dict[Any, str] = {
     "dismissed": "dismissed",
     "untested": "untested",
 }
-
-
-# -- The view: plain data that the template walks through ---------------------------------------
-
-
-@dataclass(frozen=True)
-class _Subject:
-    index: int
-    name: str
-    record: AuditRecord
-    folder: Path
-    verdict: Verdict
-    summary: str
-    why: str
-    identity: tuple[tuple[str, str, str], ...]
-    strongest: Outcome | None
-    outcomes: tuple[Outcome, ...]
-
-
-@dataclass(frozen=True)
-class _RuleCell:
-    outcome: Outcome
-    bar: Bar | None
-
-
-@dataclass(frozen=True)
-class _RuleRow:
-    rule: Rule
-    kind: MeasurementType | None
-    axis: Axis
-    cells: tuple[_RuleCell | None, ...]
-
-
-@dataclass(frozen=True)
-class _Cell:
-    measurement: Measurement
-    bar: Bar | None
-
-
-@dataclass(frozen=True)
-class _Row:
-    kind: MeasurementType
-    scope: Scope
-    axis: Axis
-    bounds: tuple[float, ...]
-    chance: float | None
-    cells: tuple[_Cell | None, ...]
-
-
-@dataclass(frozen=True)
-class _Gallery:
-    """One class: for each subject its pictures, those in view and those folded away."""
-
-    name: str
-    shown: tuple[tuple[Picture, ...], ...]
-    folded: tuple[tuple[Picture, ...], ...]
-
-    @property
-    def trust(self) -> float | None:
-        """What all its pictures are trusted on average: what a reader sorts by."""
-        found = [dict(p.values).get("trust") for by in (*self.shown, *self.folded) for p in by]
-        known = [value for value in found if value is not None]
-        return sum(known) / len(known) if known else None
-
-
-@dataclass(frozen=True)
-class _HeatCell:
-    measurement: Measurement
-    sign: str
-    strength: int
-
-
-@dataclass(frozen=True)
-class _Matrix:
-    subject: _Subject
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[_HeatCell | None, ...]], ...]
-    dense: bool = False
-    clean: Measurement | None = None
-
-    @property
-    def _unsure(self) -> list[bool]:
-        return [cell.measurement.status != "ok" for _, row in self.rows for cell in row if cell is not None]
-
-    @property
-    def none_sure(self) -> bool:
-        """Whether every cell tells too little: said once, not in each."""
-        return all(self._unsure)
-
-    @property
-    def some_unsure(self) -> bool:
-        return any(self._unsure) and not self.none_sure
-
-
-@dataclass(frozen=True)
-class _Dot:
-    """A bin of a reliability diagram, in percent of its sides; y counts from the top."""
-
-    x: float
-    y: float
-    low: float | None
-    high: float | None
-    name: str
-    accuracy: Measurement
-    confidence: Measurement
-
-
-@dataclass(frozen=True)
-class _Specimen:
-    """One image; for each class that was looked at, each subject's picture."""
-
-    image: str
-    original: Picture | None
-    targets: tuple[tuple[str, tuple[Picture | None, ...]], ...]
-
-
-@dataclass(frozen=True)
-class _IsolationGroup:
-    name: str
-    shown: tuple[_Specimen, ...]
-    folded: tuple[_Specimen, ...]
-
-
-@dataclass(frozen=True)
-class _Channel:
-    """One channel: what is known of it, its optimised pictures, and the eval images that excite it most."""
-
-    name: str
-    facts: tuple[tuple[str, float], ...]
-    optimised: tuple[Picture, ...]
-    images: tuple[Picture, ...]
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One layer: for each subject its channels, those in view and those folded away."""
-
-    name: str
-    shown: tuple[tuple[_Channel, ...], ...]
-    folded: tuple[tuple[_Channel, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -224,615 +101,10 @@ class _Section:
     body: dict[str, Any]
 
 
-# -- Words and numbers ---------------------------------------------------------------------------
-
-
-def _figure(value: float | None, least: float = 0.0001) -> str:
-    """A number as a reader wants it; the page also carries it exactly, in `<data value>`.
-
-    What is nearer to zero than `least` is only said to be so.
-    """
-    if value is None:
-        return "–"
-    value += 0.0  # no minus before zero
-    size = abs(value)
-    if 0 < size < least:
-        text = f"<\N{NO-BREAK SPACE}{least}" if value > 0 else f">\N{NO-BREAK SPACE}-{least}"
-    elif 0 < size < 0.001:
-        text = f"{value:.4f}"
-    elif size >= 1000:
-        text = f"{value:,.0f}"
-    else:
-        text = f"{value:.{3 if size < 10 else 1}f}"
-    return text.replace("-", "−")
-
-
-def _end(value: float) -> str:
-    """An end of an axis: short, as it only orients."""
-    return _plainly(f"{value:.3g}")
-
-
-def _bound(value: float) -> str:
-    """A bound as its author wrote it: 0.9, not 0.900."""
-    return _plainly(f"{value:.6g}")
-
-
-def _plainly(text: str) -> str:
-    """A number without an exponent."""
-    return f"{Decimal(text):f}".replace("-", "−")
-
-
-def _bounds_in_words(rule: Rule) -> str:
-    parts = []
-    if rule.at_least is not None:
-        parts.append(f"≥ {_bound(rule.at_least)}")
-    if rule.at_most is not None:
-        parts.append(f"≤ {_bound(rule.at_most)}")
-    return " and ".join(parts) or "no bound"
-
-
-def _judged_on(rule: Rule) -> str:
-    """Which of the measured numbers the bound applies to."""
-    if rule.on == "estimate":
-        return "on the estimate"
-    if rule.at_least is not None and rule.at_most is not None:
-        return "on both ends of the interval"
-    return f"on the {'low' if rule.at_least is not None else 'high'} end of the interval"
-
-
-def _plain(value: object) -> str:
-    """A value of a finding's free-form test, in one line."""
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "–"}[value]
-    if isinstance(value, float):
-        return _figure(value)
-    if isinstance(value, str | int):
-        return str(value)
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-
-
-def _words(name: str) -> str:
-    """`object_share` as words."""
-    return name.replace("_", " ").replace(".", " ")
-
-
-def _exact(value: float | None) -> str:
-    return "" if value is None else repr(value)
-
-
-def _chips(scope: Scope) -> list[tuple[str, str]]:
-    """A scope as pairs to read: a slice is named by its column."""
-    if set(scope) == {"slice", "value"}:
-        return [(scope["slice"], scope["value"])]
-    return list(scope.items())
-
-
-def _scope_line(scope: Scope) -> str:
-    return ", ".join(f"{key} {value}" for key, value in _chips(scope))
-
-
-def _as_data(value: object) -> Markup:
-    """JSON that ends no script element, whatever it holds."""
-    text = json.dumps(_spelled(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", "\\u003c"))
-
-
-def _spelled(value: object) -> object:
-    """Plain data, each text as the page writes it, so that its script finds the same names."""
-    if isinstance(value, dict):
-        return {key: _spelled(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_spelled(part) for part in value]
-    return spelled(value)
-
-
-def _packed(rows: Sequence[_Row], subjects: Sequence[_Subject]) -> dict[str, Any]:
-    """Rows of a table for the page's script, which draws those that are looked for."""
-    kinds = {row.kind.id: row for row in rows}
-    places = {id: place for place, id in enumerate(kinds)}
-    return {
-        "subjects": [subject.name for subject in subjects],
-        "kinds": [
-            {"title": row.kind.title, "low": row.axis.low, "high": row.axis.high} for row in kinds.values()
-        ],
-        "rows": [
-            [places[row.kind.id], _chips(row.scope), [_packed_cell(c) for c in row.cells]] for row in rows
-        ],
-    }
-
-
-def _packed_cell(cell: _Cell | None) -> list[Any] | None:
-    if cell is None:
-        return None
-    m = cell.measurement
-    return [m.value, m.low, m.high, m.n, m.status, m.note]
-
-
-# -- Subjects and rules --------------------------------------------------------------------------
-
-
-def _rule_bounds(rule: Rule) -> tuple[float, ...]:
-    return tuple(b for b in (rule.at_least, rule.at_most) if b is not None)
-
-
-def _gap(outcome: Outcome) -> float:
-    """How far beyond its bound a failed rule's value lies, in units of the bound."""
-    rule, value, gaps = outcome.rule, outcome.value, [0.0]
-    if value is not None and rule.at_least is not None:
-        gaps.append((rule.at_least - value) / max(abs(rule.at_least), 1e-9))
-    if value is not None and rule.at_most is not None:
-        gaps.append((value - rule.at_most) / max(abs(rule.at_most), 1e-9))
-    return max(gaps)
-
-
-def _strongest(verdict: Verdict) -> Outcome | None:
-    """The outcome that says most about why a subject did not pass."""
-    failed = [outcome for outcome in verdict.outcomes if outcome.status == "failed"]
-    unknown = [
-        outcome
-        for status in ("error", "missing", "inconclusive")
-        for outcome in verdict.outcomes
-        if outcome.status == status
-    ]
-    if failed and (verdict.status == "blocked" or not unknown):
-        return max(failed, key=_gap)
-    return unknown[0] if unknown else None
-
-
-def _summary(verdict: Verdict) -> str:
-    """The verdict's sentence without the subject that the card already names."""
-    words = verdict.summary.removeprefix(f"{verdict.audit}/{verdict.subject}: ")
-    if verdict.status == "blocked":
-        words = words.split(": ")[0]  # the card lists the rules by their titles
-    return words[:1].upper() + words[1:]
-
-
-def _why(record: AuditRecord, verdict: Verdict) -> str:
-    """What was found and tested that speaks against a subject, in one sentence."""
-    if verdict.status == "passed":
-        return ""
-    confirmed = (f for f in record.findings if f.status == "confirmed" and f.kind != "insight")
-    return next((finding.statement for finding in confirmed), "")
-
-
-def _identity(record: AuditRecord) -> tuple[tuple[str, str, str], ...]:
-    """What was audited, on what, by which policy: name, short form, whole form."""
-    digests = [
-        (name, record.digests.get(key, "")) for name, key in (("model", "model"), ("eval data", "data.eval"))
-    ]
-    rules = len(record.policy.rules)
-    told = f"{rules} {'rule' if rules == 1 else 'rules'}"
-    if record.policy.waivers:
-        told += f", {len(record.policy.waivers)} waived"
-    where = record.source.file if record.source is not None else ""
-    return (
-        *(
-            (name, digest.removeprefix("sha256:")[:_SHORT_DIGEST], digest)
-            for name, digest in digests
-            if digest
-        ),
-        ("policy", f"{told}, {where}" if where else told, where or told),
-    )
-
-
-def _worst_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    order = ("failed", "error", "missing", "inconclusive", "warned", "waived", "passed")
-    return sorted(outcomes, key=lambda outcome: order.index(outcome.status))
-
-
-def _subjects(records: Sequence[tuple[AuditRecord, Path, Verdict]]) -> list[_Subject]:
-    many = len({record.audit for record, _, _ in records}) > 1
-    return [
-        _Subject(
-            index=index,
-            name=f"{record.audit} / {record.subject}" if many else record.subject,
-            record=record,
-            folder=folder,
-            verdict=verdict,
-            summary=_summary(verdict),
-            why=_why(record, verdict),
-            identity=_identity(record),
-            strongest=_strongest(verdict),
-            outcomes=tuple(_worst_first(verdict.outcomes)),
-        )
-        for index, (record, folder, verdict) in enumerate(records)
-    ]
-
-
-def _rule_key(rule: Rule) -> str:
-    return repr(rule)
-
-
-def _rule_rows(subjects: Sequence[_Subject]) -> list[_RuleRow]:
-    """One row for each rule of any subject: policies may differ between subjects."""
-    rules: dict[str, Rule] = {}
-    cells: dict[tuple[str, int], Outcome] = {}
-    for subject in subjects:
-        for outcome in subject.verdict.outcomes:
-            key = _rule_key(outcome.rule)
-            rules.setdefault(key, outcome.rule)
-            cells[key, subject.index] = outcome
-    return [
-        _rule_row(rule, [cells.get((key, subject.index)) for subject in subjects])
-        for key, rule in rules.items()
-    ]
-
-
-def _rule_row(rule: Rule, outcomes: Sequence[Outcome | None]) -> _RuleRow:
-    kind = REGISTRY.get(rule.measurement)
-    bounds = _rule_bounds(rule)
-    seen = [v for o in outcomes if o is not None for v in (o.value, o.low, o.high)]
-    axis = _axis(kind, [*seen, *bounds])
-    chance = _CHANCE.get(rule.measurement)
-    cells = tuple(
-        None if o is None else _RuleCell(o, bar_of(axis, o.value, o.low, o.high, bounds, chance))
-        for o in outcomes
-    )
-    return _RuleRow(rule, kind, axis, cells)
-
-
-# -- Measurements as rows with interval bars -----------------------------------------------------
-
-
-def _axis(kind: MeasurementType | None, seen: Iterable[float | None]) -> Axis:
-    """The registered range where it is a proportion's, else what holds all that is shown."""
-    if kind is not None and (kind.low, kind.high) == (0.0, 1.0):
-        return Axis(0.0, 1.0)
-    values = [value for value in seen if value is not None]
-    chance = _CHANCE.get(kind.id, 0.0) if kind is not None else 0.0
-    low, high = min([0.0, *values]), max([chance, *values])
-    if high <= low:
-        return Axis(low, low + 1.0)
-    return Axis(low, high)
-
-
-def _scope_key(scope: Scope) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(scope.items()))
-
-
-def _rows(subjects: Sequence[_Subject], wanted: Callable[[Measurement], bool]) -> list[_Row]:
-    """One row for each id and scope, in the registry's order, subjects side by side."""
-    found: dict[tuple[str, tuple[tuple[str, str], ...]], dict[int, Measurement]] = {}
-    for subject in subjects:
-        for measurement in filter(wanted, subject.record.measurements):
-            key = (measurement.id, _scope_key(measurement.scope))
-            found.setdefault(key, {})[subject.index] = measurement
-    order = {id: position for position, id in enumerate(REGISTRY)}
-    keys = sorted(found, key=lambda key: order[key[0]])
-    shared = _axes(subjects, found.values())
-    return [_row(subjects, found[key], shared[key[0]]) for key in keys]
-
-
-def _axes(subjects: Sequence[_Subject], found: Iterable[dict[int, Measurement]]) -> dict[str, Axis]:
-    """One axis for each id, so that rows of the same quantity can be compared by eye."""
-    seen: dict[str, list[float | None]] = {}
-    for by_subject in found:
-        for measurement in by_subject.values():
-            values = (measurement.value, measurement.low, measurement.high)
-            seen.setdefault(measurement.id, []).extend(values)
-    for subject in subjects:
-        for rule in subject.record.policy.rules:
-            if rule.measurement in seen:
-                seen[rule.measurement].extend(_rule_bounds(rule))
-    return {id: _axis(REGISTRY[id], values) for id, values in seen.items()}
-
-
-def _row(subjects: Sequence[_Subject], found: dict[int, Measurement], axis: Axis) -> _Row:
-    first = next(iter(found.values()))
-    chance = _CHANCE.get(first.id)
-    bounds = _policy_bounds(subjects, first)
-    cells = []
-    for subject in subjects:
-        m = found.get(subject.index)
-        bar = None if m is None else bar_of(axis, m.value, m.low, m.high, bounds, chance)
-        cells.append(None if m is None else _Cell(m, bar))
-    return _Row(REGISTRY[first.id], first.scope, axis, bounds, chance, tuple(cells))
-
-
-def _policy_bounds(subjects: Sequence[_Subject], measurement: Measurement) -> tuple[float, ...]:
-    rules = (rule for subject in subjects for rule in subject.record.policy.rules)
-    bounds = (
-        bound
-        for rule in rules
-        if rule.measurement == measurement.id and rule.scope == measurement.scope
-        for bound in _rule_bounds(rule)
-    )
-    return tuple(dict.fromkeys(bounds))
-
-
-def _starts(*prefixes: str) -> Callable[[Measurement], bool]:
-    return lambda measurement: measurement.id.startswith(prefixes)
-
-
-# -- Pictures ------------------------------------------------------------------------------------
-
-
-def _picture(artifact: Artifact, subject: _Subject, what: str, rank: int = 0) -> Picture:
-    alt = ": ".join(part for part in (f"{subject.name}, {what}", artifact.caption) if part)
-    values = tuple(artifact.values.items())
-    return Picture(artifact, subject.folder, alt, artifact.caption, values, subject.name, rank)
-
-
-def _artifacts(subject: _Subject, section: str) -> Iterator[Artifact]:
-    return (a for a in subject.record.artifacts if a.section == section)
-
-
-def _galleries(subjects: Sequence[_Subject]) -> list[_Gallery]:
-    """Prototypes by class, each subject's in the record's order."""
-    found: dict[str, dict[int, list[Picture]]] = {}
-    for subject in subjects:
-        for artifact in _artifacts(subject, "prototypes"):
-            name = artifact.scope.get("class", "")
-            what = f"prototype of {_scope_line(artifact.scope)}"
-            pictures = found.setdefault(name, {}).setdefault(subject.index, [])
-            rank = max(0, len(pictures) + 1 - _PROTOTYPES_OPEN)
-            picture = _picture(artifact, subject, what, rank)
-            # What to make of a picture comes before what it was made of.
-            picture.values = tuple(sorted(picture.values, key=lambda pair: pair[0] != "trust"))
-            pictures.append(picture)
-    return [
-        _Gallery(
-            name,
-            tuple(tuple(by.get(s.index, [])[:_PROTOTYPES_OPEN]) for s in subjects),
-            tuple(tuple(by.get(s.index, [])[_PROTOTYPES_OPEN:]) for s in subjects),
-        )
-        for name, by in found.items()
-    ]
-
-
-def _layers(subjects: Sequence[_Subject]) -> list[_Layer]:
-    """Channels by layer, each subject's in the record's order: its strongest first."""
-    found: dict[str, dict[int, dict[str, list[Artifact]]]] = {}
-    for subject in subjects:
-        for artifact in _artifacts(subject, "channels"):
-            layer, channel = (artifact.scope.get(key, "") for key in ("layer", "channel"))
-            by_channel = found.setdefault(layer, {}).setdefault(subject.index, {})
-            by_channel.setdefault(channel, []).append(artifact)
-    layers = []
-    for name, by in found.items():
-        rows = [
-            tuple(_channel(s, name, *one, rank) for rank, one in enumerate(by.get(s.index, {}).items()))
-            for s in subjects
-        ]
-        shown = tuple(row[:_CHANNELS_OPEN] for row in rows)
-        layers.append(_Layer(name, shown, tuple(row[_CHANNELS_OPEN:] for row in rows)))
-    return layers
-
-
-def _channel(subject: _Subject, layer: str, name: str, artifacts: Sequence[Artifact], rank: int) -> _Channel:
-    facts: dict[str, float] = {}
-    optimised: list[Picture] = []
-    images: list[Picture] = []
-    for artifact in artifacts:
-        made = artifact.scope.get("view") == "optimised"
-        what = f"channel {name} of {layer}, {'optimised' if made else 'an image that excites it'}"
-        picture = _picture(artifact, subject, what, max(0, rank + 1 - _CHANNELS_OPEN))
-        (optimised if made else images).append(picture)
-        if made:  # of the picture is its activation, and all else of the channel
-            facts |= {key: value for key, value in picture.values if key != "activation"}
-            picture.values = tuple(pair for pair in picture.values if pair[0] == "activation")
-    return _Channel(name, tuple(facts.items()), tuple(optimised), tuple(images))
-
-
-def _isolation(subjects: Sequence[_Subject]) -> list[_IsolationGroup]:
-    """One specimen an image, its original first, images gathered by group."""
-    originals: dict[str, tuple[_Subject, Artifact]] = {}
-    maps: dict[str, dict[str, dict[int, Artifact]]] = {}
-    groups: dict[str, dict[str, None]] = {}
-    for subject in subjects:
-        for artifact in _artifacts(subject, "isolation"):
-            image = artifact.scope.get("image", artifact.path)
-            if artifact.scope.get("view") == "original":
-                # Of copies that several subjects wrote, one that is there.
-                if image not in originals or not _is_there(*originals[image]):
-                    originals[image] = (subject, artifact)
-                continue
-            target = artifact.scope.get("class", "")
-            maps.setdefault(image, {}).setdefault(target, {})[subject.index] = artifact
-            groups.setdefault(artifact.scope.get("group", ""), {})[image] = None
-    return [
-        _isolation_group(name, subjects, [(image, originals.get(image), maps[image]) for image in images])
-        for name, images in groups.items()
-    ]
-
-
-def _is_there(subject: _Subject, artifact: Artifact) -> bool:
-    try:
-        read_artifact(artifact, subject.folder, "picture")
-    except NotThere:
-        return False
-    return True
-
-
-def _isolation_group(
-    name: str,
-    subjects: Sequence[_Subject],
-    found: Sequence[tuple[str, tuple[_Subject, Artifact] | None, dict[str, dict[int, Artifact]]]],
-) -> _IsolationGroup:
-    shown = _IMAGES_OPEN if name else _UNGROUPED_OPEN
-    specimens = []
-    for number, (image, original, targets) in enumerate(found):
-        rank = max(0, number + 1 - shown)
-        before = None
-        if original is not None:
-            before = _picture(original[1], original[0], f"original image {image}", rank)
-        lines = []
-        for target, by in targets.items():
-            what = f"what the prediction of {target} uses in image {image}"
-            line = tuple(_picture(by[s.index], s, what, rank) if s.index in by else None for s in subjects)
-            lines.append((target, line))
-        specimens.append(_Specimen(image, before, tuple(lines)))
-    return _IsolationGroup(name, tuple(specimens[:shown]), tuple(specimens[shown:]))
-
-
-def _plates(subjects: Sequence[_Subject], section: str) -> list[tuple[_Subject, list[Picture]]]:
-    """Other pictures of a section; tables lie beside the record and are not shown."""
-    plates = []
-    for subject in subjects:
-        pictures = [
-            _picture(artifact, subject, _words(section))
-            for artifact in _artifacts(subject, section)
-            if artifact.path.lower().endswith((".png", ".jpg", ".jpeg"))
-        ]
-        if pictures:
-            plates.append((subject, pictures))
-    return plates
-
-
-def _all_pictures(part: object) -> Iterator[Picture]:
-    """Every picture of a section's body, in the order of the page."""
-    if isinstance(part, Picture):
-        yield part
-    elif isinstance(part, dict):
-        for value in part.values():
-            yield from _all_pictures(value)
-    elif isinstance(part, list | tuple):
-        for value in part:
-            yield from _all_pictures(value)
-    elif isinstance(part, _Gallery | _IsolationGroup | _Layer):
-        yield from _all_pictures((part.shown, part.folded))
-    elif isinstance(part, _Specimen):
-        yield from _all_pictures((part.original, part.targets))
-    elif isinstance(part, _Channel):
-        yield from _all_pictures((part.optimised, part.images))
-
-
-# -- Accuracy ------------------------------------------------------------------------------------
-
-
-def _has(id: str, *keys: str) -> Callable[[Measurement], bool]:
-    """Measurements of this id whose scope has these keys, so that they fit where they are drawn."""
-    return lambda measurement: measurement.id == id and set(keys) <= set(measurement.scope)
-
-
-_is_confusion = _has("confusion.rate", "from", "to")
-_is_corrupted = _has("robustness.accuracy", "corruption", "severity")
-_is_bin_accuracy = _has("calibration.bin_accuracy", "bin")
-_is_bin_confidence = _has("calibration.bin_confidence", "bin")
-
-
-def _is_headline(measurement: Measurement) -> bool:
-    """What the section on accuracy says first: all of it that has no table of its own."""
-    if measurement.id in ("accuracy.group", "accuracy.worst_group", "accuracy.class", "accuracy.slice"):
-        return False
-    drawn = (_is_confusion, _is_bin_accuracy, _is_bin_confidence)
-    wanted = measurement.id.startswith(("accuracy.", "calibration.", "confusion."))
-    return wanted and not any(is_drawn(measurement) for is_drawn in drawn)
-
-
-def _values(row: _Row) -> list[float]:
-    values = (cell.measurement.value for cell in row.cells if cell is not None)
-    return [value for value in values if value is not None]
-
-
-def _worst_rows(subjects: Sequence[_Subject], id: str) -> tuple[list[_Row], list[_Row]]:
-    """Rows of a measurement of which higher is better, the worst first; those in view, those folded away."""
-    rows = _rows(subjects, lambda measurement: measurement.id == id)
-    rows.sort(key=lambda row: min(_values(row), default=float("inf")))
-    return rows[:_ROWS_OPEN], rows[_ROWS_OPEN:]
-
-
-def _confusions(subjects: Sequence[_Subject]) -> tuple[list[_Matrix], list[_Row]]:
-    """A heat map for each subject that has few enough classes, and the strongest pairs."""
-    matrices = []
-    for subject in subjects:
-        found = list(filter(_is_confusion, subject.record.measurements))
-        rows = names_of(subject.record.classes, [m.scope["from"] for m in found])
-        columns = _columns(subject.record.classes, found)
-        if found and len(rows) <= _CONFUSION_LIMIT:
-            matrices.append(_matrix(subject, rows, columns, found, 1.0))
-    pairs = _rows(subjects, lambda m: _is_confusion(m) and m.scope["from"] != m.scope["to"])
-    pairs = [row for row in pairs if any(_values(row))]
-    pairs.sort(key=lambda row: max(_values(row)), reverse=True)
-    return matrices, pairs[:_CONFUSIONS_LISTED]
-
-
-def _columns(classes: Sequence[str], found: Sequence[Measurement]) -> tuple[str, ...]:
-    """What pictures are predicted as: no column for another class where nothing was taken for one.
-
-    The record names the audited classes, not whether the model knows more. It is left out only where
-    the others account for all of every row, so that nothing is missing from the table.
-    """
-    columns = names_of(classes, [m.scope["to"] for m in found])
-    audited, rows = set(classes), dict.fromkeys((m.scope["from"] for m in found), 0.0)
-    for m in found:
-        if m.scope["to"] in audited:
-            rows[m.scope["from"]] += m.value or 0.0
-        elif m.value != 0.0:
-            return columns
-    # A value carries eight digits.
-    if all(math.isclose(share, 1.0, abs_tol=1e-6) for share in rows.values()):
-        return tuple(name for name in columns if name in audited)
-    return columns
-
-
-def _reliability(subjects: Sequence[_Subject]) -> list[tuple[_Subject, list[_Dot]]]:
-    """Accuracy against confidence, a dot a bin."""
-    diagrams = []
-    for subject in subjects:
-        found = subject.record.measurements
-        confidence = {m.scope["bin"]: m for m in found if _is_bin_confidence(m)}
-        dots = [
-            _dot(m, confidence[m.scope["bin"]])
-            for m in found
-            if _is_bin_accuracy(m) and m.value is not None and m.scope["bin"] in confidence
-            if confidence[m.scope["bin"]].value is not None
-        ]
-        if dots:
-            diagrams.append((subject, dots))
-    return diagrams
-
-
-def _dot(accuracy: Measurement, confidence: Measurement) -> _Dot:
-    side = Axis(0.0, 1.0)
-
-    def up(value: float | None) -> float | None:
-        return None if value is None else round(100 - side.x(value), 2)
-
-    return _Dot(
-        x=side.x(confidence.value or 0.0),
-        y=up(accuracy.value) or 0.0,
-        low=up(accuracy.low),
-        high=up(accuracy.high),
-        name=accuracy.scope["bin"],
-        accuracy=accuracy,
-        confidence=confidence,
-    )
-
-
-# -- Robustness ----------------------------------------------------------------------------------
-
-
-def _corrupted(subjects: Sequence[_Subject]) -> list[_Matrix]:
-    """Corruption against severity; the colour is what is missing to an accuracy of 1."""
-    grids = []
-    for subject in subjects:
-        found = list(filter(_is_corrupted, subject.record.measurements))
-        clean = next((m for m in found if m.scope["severity"] == "0"), None)
-        cells = {
-            (m.scope["corruption"], m.scope["severity"]): _HeatCell(
-                m, "high", 0 if m.value is None else round(100 * (1 - m.value))
-            )
-            for m in found
-            if m is not clean
-        }
-        names = tuple(dict.fromkeys(name for name, _ in cells))
-        severities = _severities(severity for _, severity in cells)
-        rows = tuple((_words(name), tuple(cells.get((name, s)) for s in severities)) for name in names)
-        if rows:
-            grids.append(_Matrix(subject, severities, rows, False, clean))
-    return grids
-
-
-def _severities(found: Iterable[str]) -> tuple[str, ...]:
-    """Each severity once, the mildest first."""
-    return tuple(sorted(set(found), key=lambda severity: (len(severity), severity)))
-
-
-def _robustness_intro(subjects: Sequence[_Subject]) -> str:
+def _robustness_intro(subjects: Sequence[Subject]) -> str:
     """What was done to the pictures, at the severities that the records hold."""
-    found = (m for s in subjects for m in s.record.measurements if _is_corrupted(m))
-    severities = _severities(m.scope["severity"] for m in found if m.scope["severity"] != "0")
+    found = (m for s in subjects for m in s.record.measurements if is_corrupted(m))
+    severities = severities_of(m.scope["severity"] for m in found if m.scope["severity"] != "0")
     at = f" at severity {severities[0]}" if severities else ""
     if len(severities) > 1:
         listed = f"{', '.join(severities[:-1])} and {severities[-1]}"
@@ -840,59 +112,8 @@ def _robustness_intro(subjects: Sequence[_Subject]) -> str:
     return _INTROS["robustness"].format(at=at)
 
 
-# -- Entanglement --------------------------------------------------------------------------------
-
-
-def _matrices(subjects: Sequence[_Subject]) -> list[_Matrix]:
-    """One heat map a subject, all on one colour scale; none where it could not be read."""
-    pairs = {s.index: list(filter(is_pair, s.record.measurements)) for s in subjects}
-    values = [abs(m.value) for found in pairs.values() for m in found if m.value is not None]
-    full = max([1.0, *values])  # a class excites itself by 1: the natural full strength
-    matrices = []
-    for subject in subjects:
-        found = pairs[subject.index]
-        names = names_of(subject.record.classes, [m.scope[end] for end in ("from", "to") for m in found])
-        if found and len(names) <= _MATRIX_LIMIT:
-            matrices.append(_matrix(subject, names, names, found, full))
-    return matrices
-
-
-def _matrix(
-    subject: _Subject,
-    rows: tuple[str, ...],
-    columns: tuple[str, ...],
-    pairs: Sequence[Measurement],
-    full: float,
-) -> _Matrix:
-    cells = {(m.scope["from"], m.scope["to"]): _heat(m, full) for m in pairs}
-    table = tuple((row, tuple(cells.get((row, column)) for column in columns)) for row in rows)
-    return _Matrix(subject, columns, table, len(columns) > _DENSE)
-
-
-def _heat(measurement: Measurement, full: float) -> _HeatCell:
-    value, scope = measurement.value or 0.0, measurement.scope
-    own = measurement.id == "confusion.rate" and scope["from"] == scope["to"]
-    sign = "own" if own else "low" if value < 0 else "high"
-    return _HeatCell(measurement, sign, round(100 * abs(value) / full))
-
-
-def _entangled(measurement: Measurement) -> bool:
-    """All of entanglement that is not of one pair among many."""
-    of_a_pair = measurement.id == "entanglement.symmetric" or is_pair(measurement)
-    return measurement.id.startswith("entanglement.") and not of_a_pair
-
-
-def _strongest_pairs(subjects: Sequence[_Subject], wanted: Callable[[Measurement], bool]) -> list[_Row]:
-    rows = _rows(subjects, wanted)
-    rows.sort(key=lambda row: max(_values(row), default=float("-inf")), reverse=True)
-    return rows[:_PAIRS_LISTED]
-
-
-# -- Facts and glossary --------------------------------------------------------------------------
-
-
 def _facts(
-    subjects: Sequence[_Subject],
+    subjects: Sequence[Subject],
     field: str,
     wanted: Callable[[str], bool] = lambda key: True,
     prefix: str = "",
@@ -911,7 +132,7 @@ def _facts(
 _LEFT_OUT, _DATA = "left_out.", "data."
 
 
-def _notes_under(subjects: Sequence[_Subject], prefix: str) -> list[_Fact]:
+def _notes_under(subjects: Sequence[Subject], prefix: str) -> list[_Fact]:
     return _facts(subjects, "notes", lambda key: key.startswith(prefix), prefix)
 
 
@@ -920,11 +141,11 @@ def _is_cost(key: str) -> bool:
     return key.endswith(".evaluations")
 
 
-def _other_notes(subjects: Sequence[_Subject]) -> list[_Fact]:
+def _other_notes(subjects: Sequence[Subject]) -> list[_Fact]:
     return _facts(subjects, "notes", lambda key: not (key.startswith((_LEFT_OUT, _DATA)) or _is_cost(key)))
 
 
-def _glossary(subjects: Sequence[_Subject]) -> list[MeasurementType]:
+def _glossary(subjects: Sequence[Subject]) -> list[MeasurementType]:
     """The registered measurements that this page mentions."""
     used = {m.id for s in subjects for m in s.record.measurements}
     used |= {r.measurement for s in subjects for r in s.record.policy.rules}
@@ -932,9 +153,11 @@ def _glossary(subjects: Sequence[_Subject]) -> list[MeasurementType]:
     return [kind for id, kind in REGISTRY.items() if id in used]
 
 
-# -- The page ------------------------------------------------------------------------------------
-
 _INTROS = {
+    "changes": (
+        "What became of each finding, and which measurements changed by more than chance, from {old} "
+        "to {new}. Below, both are shown side by side."
+    ),
     "rules": (
         "Each rule holds one measurement to a bound. It passes only when the unfavourable end of "
         "the 95% interval lies within the bound, unless the rule says that it judges the estimate "
@@ -1057,50 +280,55 @@ def _left_over(measurement: Measurement) -> bool:
     return not measurement.id.startswith(_SHOWN_ELSEWHERE)
 
 
-def _accuracy(subjects: Sequence[_Subject]) -> dict[str, Any]:
-    matrices, pairs = _confusions(subjects)
+def _accuracy(subjects: Sequence[Subject]) -> dict[str, Any]:
+    matrices, pairs = confusions(subjects)
     return {
-        "rows": _rows(subjects, _is_headline),
+        "rows": rows_of(subjects, is_headline),
         "worst": [
             (title, *rows)
             for title, rows in (
-                ("Classes", _worst_rows(subjects, "accuracy.class")),
-                ("Slices", _worst_rows(subjects, "accuracy.slice")),
+                ("Classes", worst_rows(subjects, "accuracy.class")),
+                ("Slices", worst_rows(subjects, "accuracy.slice")),
             )
             if rows[0]
         ],
         "matrices": matrices,
         "pairs": pairs,
-        "diagrams": _reliability(subjects),
-        "bins": _rows(subjects, lambda m: _is_bin_accuracy(m) or _is_bin_confidence(m)),
+        "diagrams": reliability_diagrams(subjects),
+        "bins": rows_of(subjects, lambda m: is_bin_accuracy(m) or is_bin_confidence(m)),
     }
 
 
-def _robustness(subjects: Sequence[_Subject]) -> dict[str, Any]:
+def _robustness(subjects: Sequence[Subject]) -> dict[str, Any]:
     return {
-        "rows": _rows(subjects, lambda m: m.id.startswith("robustness.") and not _is_corrupted(m)),
-        "grids": _corrupted(subjects),
-        "every": _rows(subjects, _is_corrupted),
+        "rows": rows_of(subjects, lambda m: m.id.startswith("robustness.") and not is_corrupted(m)),
+        "grids": corruption_tables(subjects),
+        "every": rows_of(subjects, is_corrupted),
     }
 
 
-def _associations(subjects: Sequence[_Subject]) -> dict[str, Any]:
+def _associations(subjects: Sequence[Subject]) -> dict[str, Any]:
     measures = ("association.confirmed", "association.pair_asymmetry", "association.reached")
     return {
         "comparisons": comparisons([(s.record, s.folder) for s in subjects]),
-        "rows": _rows(subjects, lambda m: m.id in measures),
-        "effects": _rows(subjects, lambda m: m.id == "association.effect"),
+        "rows": rows_of(subjects, lambda m: m.id in measures),
+        "effects": rows_of(subjects, lambda m: m.id == "association.effect"),
         "searched": _notes_under(subjects, "associations."),
     }
 
 
-def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
+def _sections(subjects: Sequence[Subject], found: Changes | None) -> list[_Section]:
     """All sections after the verdict, in the order of the story; empty ones are left out."""
-    findings: list[tuple[_Subject, tuple[Finding, ...]]]
+    findings: list[tuple[Subject, tuple[Finding, ...]]]
     findings = [(s, s.record.findings) for s in subjects if s.record.findings]
-    isolation, galleries, layers = _isolation(subjects), _galleries(subjects), _layers(subjects)
+    isolation, galleries, layers = (
+        isolation_groups(subjects),
+        class_galleries(subjects),
+        channel_layers(subjects),
+    )
     bodies: list[tuple[str, str, dict[str, Any]]] = [
-        ("rules", "Rules", {"rules": _rule_rows(subjects)}),
+        ("changes", "What changed", {"changes": found}),
+        ("rules", "Rules", {"rules": rule_rows(subjects)}),
         ("accuracy", "Accuracy", _accuracy(subjects)),
         ("robustness", "Robustness", _robustness(subjects)),
         (
@@ -1108,7 +336,7 @@ def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
             "Prototypes",
             {
                 "galleries": galleries,
-                "rows": _rows(subjects, _starts("prototype.")),
+                "rows": rows_of(subjects, starting("prototype.")),
                 # What trust is made of is nothing to say where nothing is trusted.
                 "trust": _notes(subjects, "prototypes.trust") if galleries else [],
             },
@@ -1123,12 +351,12 @@ def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
             "Entanglement",
             {
                 "map": heat_map([(s.name, s.record, s.folder) for s in subjects]),
-                "matrices": _matrices(subjects),
-                "rows": _rows(subjects, _entangled),
-                "mutual": _strongest_pairs(subjects, _starts("entanglement.symmetric")),
-                "pairs": _strongest_pairs(subjects, is_pair),
+                "matrices": entanglement_tables(subjects),
+                "rows": rows_of(subjects, is_entangled),
+                "mutual": strongest_pairs(subjects, starting("entanglement.symmetric")),
+                "pairs": strongest_pairs(subjects, is_pair),
                 "surprising": _notes(subjects, "entanglement.surprising"),
-                "plates": _plates(subjects, "entanglement"),
+                "plates": plates_of(subjects, "entanglement"),
             },
         ),
         (
@@ -1138,30 +366,30 @@ def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
             {
                 "groups": isolation,
                 "method": _notes(subjects, "isolation.method") if isolation else [],
-                "rows": _rows(subjects, _starts("isolation.")),
+                "rows": rows_of(subjects, starting("isolation.")),
             },
         ),
-        ("evidence", "Evidence", {"rows": _rows(subjects, _starts("object_evidence."))}),
+        ("evidence", "Evidence", {"rows": rows_of(subjects, starting("object_evidence."))}),
         (
             "counterfactuals",
             "Counterfactuals",
             {
-                "rows": _rows(subjects, _starts("background.", "counterfactual.")),
-                "plates": _plates(subjects, "counterfactuals"),
+                "rows": rows_of(subjects, starting("background.", "counterfactual.")),
+                "plates": plates_of(subjects, "counterfactuals"),
             },
         ),
         (
             "suspicions",
             "Suspicions",
             {
-                "rows": _rows(subjects, _starts("shortcut.", "factor.")),
-                "plates": _plates(subjects, "suspicions"),
+                "rows": rows_of(subjects, starting("shortcut.", "factor.")),
+                "plates": plates_of(subjects, "suspicions"),
             },
         ),
         (
             "attacks",
             "Attacks",
-            {"rows": _rows(subjects, _starts("attack.")), "plates": _plates(subjects, "attacks")},
+            {"rows": rows_of(subjects, starting("attack.")), "plates": plates_of(subjects, "attacks")},
         ),
         ("associations", "Associations", _associations(subjects)),
         (
@@ -1169,27 +397,27 @@ def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
             "Attribution",
             {
                 "prompts": attributed_prompts([(s.record, s.folder) for s in subjects]),
-                "rows": _rows(subjects, _starts("attribution.", "lexicon.")),
+                "rows": rows_of(subjects, starting("attribution.", "lexicon.")),
             },
         ),
-        ("glitches", "Glitches", {"rows": _rows(subjects, _starts("glitch."))}),
-        ("texts", "Held-out texts", {"rows": _rows(subjects, _starts("perplexity."))}),
+        ("glitches", "Glitches", {"rows": rows_of(subjects, starting("glitch."))}),
+        ("texts", "Held-out texts", {"rows": rows_of(subjects, starting("perplexity."))}),
         (
             "groups",
             "Groups",
             {
-                "rows": _rows(subjects, _starts("accuracy.group", "accuracy.worst_group")),
-                "plates": _plates(subjects, "groups"),
+                "rows": rows_of(subjects, starting("accuracy.group", "accuracy.worst_group")),
+                "plates": plates_of(subjects, "groups"),
             },
         ),
-        ("more", "More", {"rows": _rows(subjects, _left_over)}),
+        ("more", "More", {"rows": rows_of(subjects, _left_over)}),
         ("findings", "Findings", {"findings": findings}),
         ("left_out", "What was left out", {"sentences": _notes_under(subjects, _LEFT_OUT)}),
         (
             "facts",
             "Provenance",
             {
-                "rows": _rows(subjects, _starts("data.")),
+                "rows": rows_of(subjects, starting("data.")),
                 "data": _notes_under(subjects, _DATA),
                 "cost": _facts(subjects, "notes", _is_cost),
                 "digests": _facts(subjects, "digests"),
@@ -1200,12 +428,13 @@ def _sections(subjects: Sequence[_Subject]) -> list[_Section]:
         ("glossary", "Glossary", {"kinds": _glossary(subjects)}),
     ]
     intros = _INTROS | {"robustness": _robustness_intro(subjects)}
+    intros["changes"] = _INTROS["changes"].format(old=subjects[0].name, new=subjects[-1].name)
     return [
         _Section(anchor, title, intros[anchor], body) for anchor, title, body in bodies if any(body.values())
     ]
 
 
-def _notes(subjects: Sequence[_Subject], key: str) -> list[tuple[str, str]]:
+def _notes(subjects: Sequence[Subject], key: str) -> list[tuple[str, str]]:
     """A note of each subject, or once without a name where all say the same."""
     notes = [(s.name, s.record.notes[key]) for s in subjects if key in s.record.notes]
     if len(notes) == len(subjects) and len({note for _, note in notes}) == 1:
@@ -1221,12 +450,12 @@ _STYLES = ("report.css", "explore.css")
 def _environment() -> Environment:
     environment = templates()
     environment.filters.update(
-        figure=_figure, bound=_bound, end=_end, exact=_exact, words=_words, plain=_plain, chips=_chips,
-        as_data=_as_data, packed=_packed,
+        figure=figure, bound=bound_written, end=end_of_axis, exact=exact, words=spaced, plain=one_line,
+        chips=chips, as_data=as_data, packed=packed,
     )  # fmt: skip
-    environment.filters.update(bounds_in_words=_bounds_in_words, judged_on=_judged_on, scope_line=_scope_line)
+    environment.filters.update(bounds_in_words=bounds_in_words, judged_on=judged_on, scope_line=scope_line)
     environment.globals.update(
-        WORDS=_WORDS, REGISTRY=REGISTRY, RULES_ON_CARD=_RULES_ON_CARD, LONG=_LONG, ROWS_OPEN=_ROWS_OPEN,
+        WORDS=_WORDS, REGISTRY=REGISTRY, RULES_ON_CARD=_RULES_ON_CARD, LONG=_LONG, ROWS_OPEN=ROWS_OPEN,
         GALLERIES_OPEN=_GALLERIES_OPEN,
     )  # fmt: skip
     return environment
@@ -1242,7 +471,11 @@ def _policy(script: str) -> str:
 
 
 def render(
-    records: Sequence[tuple[AuditRecord, Path, Verdict]], *, title: str, beside: Path | None = None
+    records: Sequence[tuple[AuditRecord, Path, Verdict]],
+    *,
+    title: str,
+    beside: Path | None = None,
+    comparison: Comparison | None = None,
 ) -> str:
     """The report of one audit as one self-contained HTML page.
 
@@ -1255,6 +488,8 @@ def render(
         The page's title.
     beside
         The folder in which the page will lie: a thumbnail leads to its picture where that lies below.
+    comparison
+        What changed from the first record to the second, of which the page tells first.
 
     Returns
     -------
@@ -1271,9 +506,9 @@ def render(
     """
     if not records:
         raise NothingAudited("there is no record to report on; run `candling audit` first")
-    subjects = _subjects(records)
-    sections = _sections(subjects)
-    pictures = [picture for section in sections for picture in _all_pictures(section.body)]
+    subjects = subjects_of(records)
+    sections = _sections(subjects, None if comparison is None else changes(comparison))
+    pictures = [picture for section in sections for picture in all_pictures(section.body)]
     small, left = embed(pictures, _ROOM, beside)
     script = "\n".join(map(asset, _SCRIPTS))
     return (
@@ -1285,7 +520,7 @@ def render(
             sections=sections,
             thumbnails=small,
             not_embedded=left,
-            tallies=_tallies(subjects),
+            tallies=tallies(subjects),
             csp=_policy(script),
             style=Markup("\n".join(map(asset, _STYLES))),
             script=Markup(script),
@@ -1293,20 +528,18 @@ def render(
     )
 
 
-def _tallies(subjects: Sequence[_Subject]) -> list[tuple[str, int]]:
-    found = [subject.verdict.status for subject in subjects]
-    order = ("blocked", "incomplete", "nothing", "passed")
-    return [(status, found.count(status)) for status in order if status in found]
-
-
 def write_html(
-    records: Sequence[tuple[AuditRecord, Path, Verdict]], path: Path, *, title: str | None = None
+    records: Sequence[tuple[AuditRecord, Path, Verdict]],
+    path: Path,
+    *,
+    title: str | None = None,
+    comparison: Comparison | None = None,
 ) -> Path:
     """Write the report to `path`, whole or not at all.
 
     Parameters
     ----------
-    records
+    records, comparison
         As for `render`.
     path
         The file to write; its folder is made.
@@ -1319,7 +552,9 @@ def write_html(
         `path`.
     """
     names = list(dict.fromkeys(record.audit for record, _, _ in records))
-    page = render(records, title=title or f"Audit of {', '.join(names)}", beside=path.parent)
+    page = render(
+        records, title=title or f"Audit of {', '.join(names)}", beside=path.parent, comparison=comparison
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     # A lone surrogate in a finding's free-form test must not cost the whole report.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def test_formats_are_written_and_the_verdict_is_still_told(
 
 
 USAGE = {
-    "unknown format": (["--format", "pdf"], "--format 'pdf' is not known; there are terminal, json, junit"),
+    "unknown format": (["--format", "pdf"], "--format 'pdf' is not known; there are terminal, html, json"),
     "two to print": (["--format", "junit", "--format", "sarif"], "only one --format can be printed"),
     "nowhere to go": (["--output", "x"], "each --output FILE needs its own --format"),
     "one file for two": (
@@ -275,6 +276,14 @@ def test_diff_names_what_was_fixed(tmp_path: Path, capsys: pytest.CaptureFixture
     assert out.endswith(
         "tanks/before → tanks/after: findings 0 new, 1 fixed, 0 worse, 0 better; measurements 3 better\n"
     )
+    assert run([*given, "--output", str(tmp_path / "diff.html")]) == 0
+    assert capsys.readouterr().out == out
+    page = (tmp_path / "diff.html").read_text(encoding="utf-8")
+    assert "What changed from tanks/before to tanks/after" in page
+    assert re.search(r">fixed</span>.*?<code>shortcut.sky</code>", page)
+    assert page.count('<article class="card') == 2
+    assert run([*given, "--output", str(tmp_path)]) == 4
+    assert "is a folder, and a file is wanted" in error_of(capsys)
     assert run([*given, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [(one["id"], one["status"]) for one in told["findings"]] == [("shortcut.sky", "fixed")]
@@ -322,6 +331,11 @@ def test_verify_finds_what_is_not_as_it_was(tmp_path: Path, capsys: pytest.Captu
     write(folder.parent / "after", *GOOD)
     assert run(["verify", str(folder.parent)]) == 2
     assert "before: not as audited" in capsys.readouterr().out
+    assert run(["verify", str(folder.parent), "--json"]) == 2
+    told = {Path(one["folder"]).name: one for one in json.loads(capsys.readouterr().out)}
+    assert (told["before"]["as_audited"], told["before"]["problems"]) == (False, ["record.json missing"])
+    assert (told["after"]["as_audited"], told["after"]["problems"]) == (True, [])
+    assert told["after"]["record_digest_known"]
     (folder.parent / "after" / "run.json").unlink()
     assert run(["verify", str(folder.parent / "after")]) == 0
     assert "whether it was edited cannot be told" in capsys.readouterr().out

@@ -44,6 +44,16 @@ def test_inspect_prints_layers_and_facts(
     assert said["parameters"].strip() == f"{sum(p.numel() for p in build_model_of(model).parameters()):,}"
 
 
+def test_inspect_as_json(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(model), "--depth", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["digest"] == model_digest(model)
+    assert found["facts"]["head"] == "softmax over 3 classes"
+    rows = {row["layer"]: row for row in found["layers"]}
+    assert rows["head"] == {"layer": "head", "kind": "Linear", "output": [3], "parameters": 21}
+    assert rows["stem"]["output"] == [4, 16, 20]
+
+
 def build_model_of(folder: Path) -> torch.nn.Module:
     from candling.models import load_model
 

@@ -309,6 +309,30 @@ def test_audit_runs_the_flow_of_the_repository_around_it(repository: Path, case:
         assert lines[-1] == f"report: {repository / 'reports' / 'report.html'}"
 
 
+@pytest.mark.parametrize("case", [case for case in AUDITS if case != "a bug"])
+def test_audit_as_json_has_the_verdicts_and_the_same_codes(repository: Path, case: str) -> None:
+    text, options, code = AUDITS[case]
+    (repository / "a.yaml").write_text(text)
+    done = candling("audit", "a.yaml", "--json", *options, cwd=repository)
+    assert done.returncode == code, done.stderr
+    told = json.loads(done.stdout)
+    assert {one["subject"]: one["status"] for one in told["subjects"]} == {
+        "before": "blocked",
+        "after": "passed",
+    }
+    assert told["report"] == str(repository / "reports" / "report.html")
+    assert told["failed"] is (text == "failed")
+    gated = json.loads(candling("gate", told["subjects"][0]["record"], "--json", cwd=repository).stdout)
+    del gated["comparison"]
+    assert gated.items() <= told["subjects"][0].items()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_json(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert run([name, "--help"]) == 0
+    assert "--json" in capsys.readouterr().out
+
+
 def test_audit_outside_a_repository(tmp_path: Path) -> None:
     done = candling("audit", "a.yaml", cwd=tmp_path)
     assert done.returncode == 4

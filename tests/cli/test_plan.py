@@ -88,6 +88,12 @@ def test_the_table_is_plain_when_piped(repository: Path) -> None:
     assert [path.name for path in (repository / "out").iterdir()] == ["plan.json"]
 
 
+def test_json_on_stdout_is_alone_there(repository: Path) -> None:
+    done = candling("plan", "a.yaml", "--json", "-", cwd=repository)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"audit": "small"})
+    assert not (repository / "-").exists()
+
+
 def older(repository: Path) -> None:
     (repository / "tasks" / "plan.py").unlink()
 

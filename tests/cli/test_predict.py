@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from candling.cli.main import run
-from candling.models import ModelSpec, build_model, save_model
+from candling.models import ModelSpec, build_model, model_digest, save_model
 
 
 @pytest.fixture
@@ -30,6 +31,11 @@ def test_predict_prints_the_top_classes(
     assert sum(shares) == pytest.approx(1, abs=1e-3)
     assert run(["predict", str(model), str(tmp_path / "a.png"), "--top", "1"]) == 0
     assert capsys.readouterr().out.count("\n") == 1
+    assert run(["predict", str(model), str(tmp_path / "a.png"), "--top", "2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["model"] == model_digest(model)
+    assert [f"{row['probability']:.4f}" for row in found["classes"]] == [row[0] for row in rows[:2]]
+    assert {row["class"] for row in found["classes"]} < {"\x1b[2J", "tank", "tree"}
 
 
 @pytest.mark.parametrize(("missing", "code"), [("model", 2), ("a.png", 4)])

@@ -129,6 +129,17 @@ def test_json_and_csv_hold_every_point(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "t.csv", "training"]
 
 
+def test_json_on_stdout_is_alone_there(
+    training: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["trend", str(training), "--json", "-"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    told(capsys, training, "--json", "t.json")
+    assert printed == json.loads(Path("t.json").read_text())
+    assert not Path("-").exists()
+
+
 @pytest.mark.parametrize("kind", ["training", "runs"])
 def test_the_page_stands_alone_and_plots_every_point(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]

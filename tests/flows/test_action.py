@@ -9,18 +9,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
+from tests.flows.runner import ACTION, MAKEFILE, ROOT, Runner
 from tests.report import readers
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = Path(__file__).with_name("small.yaml")
-ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
-# What runs outside of GitHub: all of its own shell, but the call of its API.
-STEPS = [step for step in ACTION["runs"]["steps"] if "run" in step and step["name"] != "Comment"]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +25,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "params").mkdir()
     shutil.copy(SMALL, root / "params")
-    (root / "Makefile").write_text(".venv:\n\t@true\n.PHONY: .venv\n")
+    (root / "Makefile").write_text(MAKEFILE)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for stage in ("tasks.draw_scenes", "tasks.retrain"):
         subprocess.run(
@@ -38,64 +33,6 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
             check=True, capture_output=True, timeout=240,
         )  # fmt: skip
     return root
-
-
-class Runner:
-    """GitHub's runner, as far as the action's shell sees it: inputs, outputs of steps, and its files."""
-
-    def __init__(self, root: Path, place: Path, **given: str) -> None:
-        place.mkdir()
-        self.root, self.place = root, place
-        self.inputs = {key: str(spec.get("default", "")) for key, spec in ACTION["inputs"].items()} | given
-        self.outputs: dict[str, dict[str, str]] = {}
-        self.outcomes: dict[str, str] = {}
-        self.printed = ""
-
-    def file(self, name: str) -> Path:
-        return self.place / name
-
-    def _value(self, text: str) -> str:
-        def found(match: re.Match[str]) -> str:
-            kind, _, rest = match[1].partition(".")
-            if kind == "inputs":
-                return self.inputs[rest]
-            if rest.endswith(".outcome"):
-                return self.outcomes.get(rest.removesuffix(".outcome"), "skipped")
-            step, _, name = rest.partition(".outputs.")
-            return self.outputs.get(step, {}).get(name, "")
-
-        return re.sub(r"\$\{\{\s*([\w.-]+)\s*\}\}", found, text)
-
-    def run(self) -> int:
-        """Every step in order; one that fails leaves those with `always()`, and the code is the last's."""
-        failed, code = False, 0
-        for step in STEPS:
-            if failed and "always()" not in str(step.get("if", "")):
-                continue
-            code = self._step(step)
-            failed = failed or code != 0
-        return code
-
-    def _step(self, step: dict[str, Any]) -> int:
-        output = self.file("output")
-        output.write_text("")
-        files = {"GITHUB_OUTPUT": output}
-        files |= {f"GITHUB_{name}": self.file(name.lower()) for name in ("PATH", "ENV", "STEP_SUMMARY")}
-        for file in files.values():
-            file.touch()
-        given = {key: self._value(str(value)) for key, value in step.get("env", {}).items()}
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        done = subprocess.run(
-            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
-            cwd=self.root,
-            env={**os.environ, "PATH": path, **given, **{key: str(file) for key, file in files.items()}},
-            capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-        self.printed += done.stdout + done.stderr
-        lines = (line.partition("=") for line in output.read_text().splitlines())
-        self.outputs[step.get("id", step["name"])] = {key: value for key, _, value in lines}
-        self.outcomes[step.get("id", step["name"])] = "success" if done.returncode == 0 else "failure"
-        return done.returncode
 
 
 def test_no_input_is_text_of_a_script() -> None:

@@ -85,6 +85,8 @@ def lets_through(name: str, text: str) -> bool:
         return not open_
     if name == "github":
         return not any(level == "error" for level, _, _ in github(text))
+    if name == "html":
+        return re.findall(r'<article class="card is-(\w+)">', text) == ["passed"]
     body = front_matter(text)[1] if name == "model-card" else text
     said = re.search(r"(?:^## .*: |with candling: \*\*)([a-z ]+?)(?:\*\*|$)", body, re.MULTILINE)
     assert said is not None, body[:300]

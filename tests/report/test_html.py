@@ -20,7 +20,8 @@ from candling.audit.gate import judge
 from candling.audit.policy import Policy, Rule
 from candling.audit.record import AuditRecord, Measurement
 from candling.errors import NothingAudited
-from candling.report.html import _bound, _end, _figure, render, write_html
+from candling.report.html import render, write_html
+from candling.report.wording import bound_written, end_of_axis, figure
 from tests.report import synthetic_audit as synthetic
 
 VOID = {"br", "hr", "img", "input", "link", "meta", "col"}
@@ -669,14 +670,14 @@ def test_no_number_in_sight_has_an_exponent(small_html: str) -> None:
     ],
 )  # fmt: skip
 def test_numbers_are_written_for_people(value: float | None, words: str) -> None:
-    assert _figure(value) == words
+    assert figure(value) == words
 
 
 @pytest.mark.parametrize(
     ("value", "words"), [(0.9, "0.9"), (1e-05, "0.00001"), (-2.5e6, "−2500000"), (0.0, "0"), (100.0, "100")]
 )
 def test_bounds_and_ends_of_axes_have_no_exponent(value: float, words: str) -> None:
-    assert _bound(value) == _end(value) == words
+    assert bound_written(value) == end_of_axis(value) == words
 
 
 def test_groups_of_one_picture_stand_side_by_side(small_html: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from candling.audit.comparison import compare
 from candling.audit.gate import judge
 from candling.audit.record import AuditRecord, write_record
 from candling.report.html import write_html
@@ -299,13 +300,19 @@ def test_without_scripts_the_page_tells_the_same(chromium: Any, tanks: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "made", ["tanks", "errored", "own", "hostile", pytest.param("large", marks=pytest.mark.slow)]
+    "made",
+    ["tanks", "difference", "errored", "own", "hostile", pytest.param("large", marks=pytest.mark.slow)],
 )
 def test_nothing_keeps_people_out(
     made: str, chromium: Any, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     if made in ("tanks", "large"):
         file = request.getfixturevalue(made)
+    elif made == "difference":
+        before, _, after = synthetic.tank_audit(tmp_path)
+        found = compare(before[0], after[0])
+        file = write_html([before, after], tmp_path / "report.html", comparison=found)
+        assert '<span class="badge is-passed">fixed</span>' in file.read_text(encoding="utf-8")
     elif made == "own":
         file = write_html([synthetic.audited(tmp_path, synthetic.own(tmp_path))], tmp_path / "report.html")
     else:
