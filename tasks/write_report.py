@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from prefect import task
 from candling.audit.gate import Verdict, judge
 from candling.audit.record import AuditRecord, read_record
 from candling.report.html import write_html
+from candling.writing import write_whole
 from tasks.context import Workplace
 
 __all__ = ["write_report"]
@@ -46,12 +48,12 @@ def _rows(records: Mapping[str, AuditRecord], ids: Sequence[str], key: str) -> l
     ]  # fmt: skip
 
 
-def _write_table(rows: list[dict[str, Any]], file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, rows[0].keys() if rows else ["subject"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def _table(rows: list[dict[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, rows[0].keys() if rows else ["subject"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
 
 
 @task(name="write report")
@@ -64,8 +66,12 @@ def write_report(context: Workplace, folders: Mapping[str, Path]) -> dict[str, s
         [(record, folders[name], verdicts[name]) for name, record in records.items()], report / "report.html"
     )
     text = json.dumps(metrics(records, verdicts), indent=2, sort_keys=True) + "\n"
-    (report / "metrics.json").write_text(text, encoding="utf-8")
-    _write_table(_rows(records, ["accuracy.group"], "group"), report / "plots" / "groups.csv")
     swaps = ["background.follow_rate", "background.placebo_rate"]
-    _write_table(_rows(records, swaps, "swap"), report / "plots" / "counterfactuals.csv")
+    write_whole(
+        {
+            report / "metrics.json": text,
+            report / "plots" / "groups.csv": _table(_rows(records, ["accuracy.group"], "group")),
+            report / "plots" / "counterfactuals.csv": _table(_rows(records, swaps, "swap")),
+        }
+    )
     return {name: verdict.status for name, verdict in verdicts.items()}

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 VERDICT = ("candling.audit", "candling.report")
 ENGINE = ("candling.vision", "candling.language", "candling.models", "candling.data", "candling.statistics")
-# What both sides know: errors, and what a model is known by.
-ERRORS = ("candling.errors", "candling.digests")
+# What both sides know: errors, what a model is known by, and how files are written whole.
+ERRORS = ("candling.errors", "candling.digests", "candling.writing")
 # numpy comes with pandas.
 BASE_PACKAGES = (
     "pydantic", "pydantic_core", "jinja2", "markupsafe", "numpy", "scipy", "pandas", "pyarrow", "yaml",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from candling.audit.measurements import check_measurement
 from candling.audit.policy import Policy, PolicySource
 from candling.errors import NothingAudited, RecordError
+from candling.writing import write_whole
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -177,11 +177,8 @@ class AuditRecord(Frozen):
 
 def write_record(record: AuditRecord, folder: Path) -> Path:
     """Write `record.json` into `folder`, whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "record.json"
-    part = folder / ".record.json.part"
-    part.write_text(record.to_json(), encoding="utf-8")
-    os.replace(part, path)
+    write_whole({path: record.to_json()})
     return path
 
 

@@ -14,8 +14,8 @@ from candling.cli.completing import subjects
 from candling.cli.gate import folder_of, read_subject
 from candling.cli.options import Debug
 from candling.cli.output import emit, is_terminal, width
-from candling.cli.writing import write_whole
 from candling.errors import ParamsError
+from candling.writing import write_whole
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

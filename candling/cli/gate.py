@@ -20,10 +20,10 @@ from candling.cli.completing import formats, model_folders, subjects
 from candling.cli.options import Debug
 from candling.cli.output import emit, is_terminal, width
 from candling.cli.repository import find_repository, load_module
-from candling.cli.writing import write_whole
 from candling.digests import digest_of
 from candling.errors import ModelError, NothingAudited, ParamsError, RecordError
 from candling.report.audited import Audited
+from candling.writing import write_whole
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

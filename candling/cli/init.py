@@ -22,8 +22,8 @@ from candling.cli.drafts import CI_FILES, ci_file
 from candling.cli.options import Debug
 from candling.cli.output import emit
 from candling.cli.repository import find_repository, load_module
-from candling.cli.writing import write_whole
 from candling.errors import ParamsError
+from candling.writing import write_whole
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

@@ -15,7 +15,7 @@ from candling.cli.options import STDOUT, Debug
 from candling.cli.output import emit, is_terminal, width
 from candling.cli.progress import Progress
 from candling.cli.repository import find_repository, load_module
-from candling.cli.writing import write_whole
+from candling.writing import write_whole
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 

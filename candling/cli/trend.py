@@ -14,8 +14,8 @@ import typer
 from candling.cli.completing import measurements, reports
 from candling.cli.options import STDOUT, Debug
 from candling.cli.output import emit, is_terminal, width
-from candling.cli.writing import write_whole
 from candling.errors import NothingAudited, ParamsError
+from candling.writing import write_whole
 
 if TYPE_CHECKING:
     from candling.audit.trend import Line, Trend

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -63,6 +62,7 @@ from candling.report.wording import (
     scope_line,
     spaced,
 )
+from candling.writing import write_whole
 
 if TYPE_CHECKING:
     from candling.audit.comparison import Comparison
@@ -555,9 +555,5 @@ def write_html(
     page = render(
         records, title=title or f"Audit of {', '.join(names)}", beside=path.parent, comparison=comparison
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    # A lone surrogate in a finding's free-form test must not cost the whole report.
-    part.write_bytes(page.encode("utf-8", "replace"))
-    os.replace(part, path)
+    write_whole({path: page})
     return path

@@ -123,14 +123,15 @@ def _range(kind: MeasurementType) -> str:
 
 
 def render_rules(kinds: Sequence[MeasurementType], *, terminal: bool = False, width: int = 80) -> str:
-    """The registry as text: what a rule can be about."""
+    """The registry as text: what a rule can be about, and by which formula."""
     table = _table(terminal=terminal)
     table.add_column("measurement", overflow="fold")
     table.add_column("range", no_wrap=True)
     table.add_column("better", no_wrap=True)
-    table.add_column("meaning", overflow="fold")
+    table.add_column("meaning, and formula", overflow="fold")
     for kind in kinds:
-        table.add_row(_text(kind.id), _text(_range(kind)), _text(kind.better), _text(kind.title))
+        meaning = _text(kind.title).append("\n").append_text(_text(kind.formula, "dim"))
+        table.add_row(_text(kind.id), _text(_range(kind)), _text(kind.better), meaning)
     return _render(table, terminal=terminal, width=width)
 
 

@@ -7,7 +7,6 @@ import csv
 import hashlib
 import io
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +23,7 @@ from candling.audit.measurements import REGISTRY, MeasurementType
 from candling.audit.trend import Association, Line, Point, Trend
 from candling.report.pages import asset, templates
 from candling.report.text import clean
+from candling.writing import write_whole
 
 __all__ = ["is_simple", "render_csv", "render_page", "render_trend", "sparkline", "write_page"]
 
@@ -387,9 +387,5 @@ def render_page(trend: Trend, lines: Sequence[Line]) -> str:
 
 def write_page(trend: Trend, lines: Sequence[Line], path: Path) -> Path:
     """Write the page to `path`, whole or not at all."""
-    page = render_page(trend, lines)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(page.encode("utf-8", "replace"))
-    os.replace(part, path)
+    write_whole({path: render_page(trend, lines)})
     return path

@@ -101,7 +101,11 @@ USAGE = {
     "unknown option": (["gate", "x", "--jsn"], "No such option: --jsn"),
     "missing argument": (["gate"], "Missing argument 'REPORT_FOLDER'"),
     "unknown command": (["gat"], "No such command 'gat'"),
-    "extra argument": (["rules", "x"], "unexpected extra argument"),
+    "extra argument": (["diff", "a", "b", "c"], "unexpected extra argument"),
+    "unknown measurement": (
+        ["rules", "acuracy"],
+        "no measurement begins with 'acuracy'; the nearest is accuracy.",
+    ),
     "out of range": (["predict", "m", "i", "--top", "0"], "'--top'"),
     "no number": (["predict", "m", "i", "--top", "few"], "'--top'"),
 }
@@ -136,6 +140,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_rules_lists_the_registry(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["rules"]) == 0
     assert "entanglement.strongest_pair" in capsys.readouterr().out
+    assert run(["rules", "attack", "--json"]) == 0
+    assert {one["id"].partition(".")[0] for one in json.loads(capsys.readouterr().out)} == {"attack"}
     assert run(["rules", "--json"]) == 0
     rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["accuracy.overall"]["high"] == 1.0

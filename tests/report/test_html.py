@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import re
@@ -18,7 +19,7 @@ import pytest
 
 from candling.audit.gate import judge
 from candling.audit.policy import Policy, Rule
-from candling.audit.record import AuditRecord, Measurement
+from candling.audit.record import AuditRecord, Measurement, write_record
 from candling.errors import NothingAudited
 from candling.report.html import render, write_html
 from candling.report.wording import bound_written, end_of_axis, figure
@@ -787,3 +788,22 @@ def test_write_html_leaves_one_whole_file(audit: list[synthetic.Audited], tmp_pa
     assert path.read_text(encoding="utf-8") == render(audit, title="The tank audit")
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]
     assert "<title>Audit of tanks</title>" in write_html(audit, path).read_text(encoding="utf-8")
+
+
+def test_a_full_disk_leaves_the_old_page(
+    audit: list[synthetic.Audited], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("the old one", encoding="utf-8")
+    write = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        write(self, data[:100])
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    for writing in (lambda: write_html(audit, path), lambda: write_record(audit[0][0], tmp_path)):
+        with pytest.raises(OSError, match="No space left"):
+            writing()
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+    assert path.read_text(encoding="utf-8") == "the old one"

@@ -101,6 +101,8 @@ def test_the_registry_is_listed_whole() -> None:
     text = render_rules(list(REGISTRY.values()), width=140)
     assert all(re.search(rf"^{re.escape(id)} ", text, re.M) for id in REGISTRY)
     assert "0 to ∞" in text
+    flat = " ".join(text.split())
+    assert all(" ".join(kind.formula.split()) in flat for kind in REGISTRY.values())
 
 
 def test_no_name_is_a_command_to_what_runs_the_job() -> None:
