@@ -58,9 +58,9 @@ from candling.report.wording import (
     exact,
     figure,
     judged_on,
-    one_line,
     scope_line,
     spaced,
+    told,
 )
 from candling.writing import write_whole
 
@@ -72,6 +72,7 @@ __all__ = ["render", "write_html"]
 
 _GALLERIES_OPEN = 96  # classes that are laid out at once
 _RULES_ON_CARD = 6
+_FINDINGS_OPEN = 4  # of a subject; what was confirmed is never folded away
 _LONG = 200  # rows; what a table has more of is packed and drawn as it is asked for
 
 # A page is sent by mail and opened on phones.
@@ -134,6 +135,14 @@ _LEFT_OUT, _DATA = "left_out.", "data."
 
 def _notes_under(subjects: Sequence[Subject], prefix: str) -> list[_Fact]:
     return _facts(subjects, "notes", lambda key: key.startswith(prefix), prefix)
+
+
+def _confirmed_first(findings: Sequence[Finding]) -> tuple[list[Finding], list[Finding]]:
+    """Findings in view, all that were confirmed and a few others, and those folded away."""
+    confirmed = [finding for finding in findings if finding.status == "confirmed"]
+    others = [finding for finding in findings if finding.status != "confirmed"]
+    beside = max(0, _FINDINGS_OPEN - len(confirmed))
+    return confirmed + others[:beside], others[beside:]
 
 
 def _is_cost(key: str) -> bool:
@@ -319,8 +328,7 @@ def _associations(subjects: Sequence[Subject]) -> dict[str, Any]:
 
 def _sections(subjects: Sequence[Subject], found: Changes | None) -> list[_Section]:
     """All sections after the verdict, in the order of the story; empty ones are left out."""
-    findings: list[tuple[Subject, tuple[Finding, ...]]]
-    findings = [(s, s.record.findings) for s in subjects if s.record.findings]
+    findings = [(s, *_confirmed_first(s.record.findings)) for s in subjects if s.record.findings]
     isolation, galleries, layers = (
         isolation_groups(subjects),
         class_galleries(subjects),
@@ -450,7 +458,7 @@ _STYLES = ("report.css", "explore.css")
 def _environment() -> Environment:
     environment = templates()
     environment.filters.update(
-        figure=figure, bound=bound_written, end=end_of_axis, exact=exact, words=spaced, plain=one_line,
+        figure=figure, bound=bound_written, end=end_of_axis, exact=exact, words=spaced, told=told,
         chips=chips, as_data=as_data, packed=packed,
     )  # fmt: skip
     environment.filters.update(bounds_in_words=bounds_in_words, judged_on=judged_on, scope_line=scope_line)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 from markupsafe import Markup
 
@@ -20,9 +22,9 @@ __all__ = [
     "exact",
     "figure",
     "judged_on",
-    "one_line",
     "scope_line",
     "spaced",
+    "told",
 ]
 
 
@@ -79,15 +81,36 @@ def judged_on(rule: Rule) -> str:
     return f"on the {'low' if rule.at_least is not None else 'high'} end of the interval"
 
 
-def one_line(value: object) -> str:
-    """A value of a finding's free-form test, in one line."""
+def told(test: Mapping[str, Any], within: str = "") -> list[tuple[str, str]]:
+    """A finding's free-form test as names and values, parts of parts beside each other."""
+    rows: list[tuple[str, str]] = []
+    for key, value in test.items():
+        name = f"{within}{spaced(key)}"
+        if isinstance(value, Mapping) and not set(value) >= _ESTIMATE:
+            rows += told(value, f"{name}: ")
+        else:
+            rows.append((name, _one_line(value)))
+    return rows
+
+
+_ESTIMATE = {"value", "low", "high"}
+
+
+def _one_line(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
     if isinstance(value, float):
         return figure(value)
-    if isinstance(value, str | int):
-        return str(value)
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    if isinstance(value, Mapping):
+        if set(value) >= _ESTIMATE:
+            n = value.get("n")
+            interval = " to ".join(_one_line(value[end]) for end in ("low", "high"))
+            return f"{_one_line(value['value'])} [{interval}]" + ("" if n is None else f", n = {n}")
+        return ", ".join(f"{spaced(str(key))} {_one_line(part)}" for key, part in value.items())
+    if isinstance(value, list | tuple):
+        parted = "; " if any(isinstance(part, Mapping) for part in value) else ", "
+        return parted.join(map(_one_line, value))
+    return str(value)
 
 
 def spaced(name: str) -> str:
