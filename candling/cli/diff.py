@@ -62,7 +62,10 @@ def diff(
 def _page(found: Comparison, old: Path, new: Path, beside: Path) -> str:
     from candling.report.html import render
 
-    records = [(found.old, old, judge(found.old)), (found.new, new, judge(found.new))]
+    # Records that cannot be compared, and were all the same, are judged alone.
+    base = None if found.differing else found.old
+    verdicts = judge(found.old, first=True), judge(found.new, baseline=base)
+    records = [(found.old, old, verdicts[0]), (found.new, new, verdicts[1])]
     names = [f"{one.audit}/{one.subject}" for one in (found.old, found.new)]
     title = f"What changed from {names[0]} to {names[1]}"
     return render(records, title=title, beside=beside, comparison=found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -41,16 +42,19 @@ def read_artifact(artifact: Artifact, folder: Path, what: str) -> bytes:
     return data
 
 
-def read_rows(artifact: Artifact, folder: Path) -> pd.DataFrame:
-    """The rows of a Parquet table.
+def read_rows(artifact: Artifact, folder: Path, columns: Collection[str] = ()) -> pd.DataFrame:
+    """The rows of a Parquet table that has at least these columns.
 
     Raises
     ------
     NotThere
-        If it is not there, or no table.
+        If it is not there, no table, or lacks columns.
     """
     data = read_artifact(artifact, folder, "table")
     try:
-        return pd.read_parquet(io.BytesIO(data))
+        rows = pd.read_parquet(io.BytesIO(data))
     except (OSError, ValueError) as error:
         raise NotThere("not a readable table") from error
+    if lacking := sorted(set(columns) - set(rows.columns)):
+        raise NotThere(f"a table without {', '.join(lacking)}")
+    return rows

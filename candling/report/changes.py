@@ -26,13 +26,19 @@ class ChangeRow:
 
 @dataclass(frozen=True)
 class Changes:
-    """Of a comparison: findings, what needs a look first; measurements, the surest first; how many stayed."""
+    """Of a comparison: findings, what needs a look first; measurements, the surest first.
+
+    more: that changed and are not listed. gone: that only the old side has. added: how many only the new side
+    has. unchanged: how many stayed, or could not be compared.
+    """
 
     summary: str
     differing: tuple[str, ...]
     findings: tuple[FindingChange, ...]
     rows: tuple[ChangeRow, ...]
     more: int
+    gone: tuple[Change, ...]
+    added: int
     unchanged: int
 
 
@@ -40,13 +46,17 @@ def changes(found: Comparison) -> Changes:
     """The rows of a comparison."""
     surest = sorted(found.significant, key=lambda one: (one.p if one.p is not None else 1.0, one.id))
     shown = surest[:_LISTED]
+    gone = tuple(one for one in found.changes if one.status == "gone")
+    added = sum(one.status == "new" for one in found.changes)
     return Changes(
         summary=found.summary,
         differing=found.differing,
         findings=tuple(sorted(found.findings, key=lambda one: (_ORDER.index(one.status), one.id))),
         rows=tuple(ChangeRow(REGISTRY[one.id], one, _bar(one, shown)) for one in shown),
         more=len(surest) - len(shown),
-        unchanged=len(found.changes) - len(surest),
+        gone=gone,
+        added=added,
+        unchanged=len(found.changes) - len(surest) - len(gone) - added,
     )
 
 

@@ -97,7 +97,7 @@ def is_headline(measurement: Measurement) -> bool:
     return wanted and not any(is_drawn(measurement) for is_drawn in drawn)
 
 
-def confusions(subjects: Sequence[Subject]) -> tuple[list[_Matrix], list[Row]]:
+def confusions(subjects: Sequence[Subject]) -> tuple[list[_Matrix], list[Row], int]:
     """A heat map for each subject that has few enough classes, and the strongest pairs."""
     matrices = []
     for subject in subjects:
@@ -109,7 +109,7 @@ def confusions(subjects: Sequence[Subject]) -> tuple[list[_Matrix], list[Row]]:
     pairs = rows_of(subjects, lambda m: _is_confusion(m) and m.scope["from"] != m.scope["to"])
     pairs = [row for row in pairs if any(values_of(row))]
     pairs.sort(key=lambda row: max(values_of(row)), reverse=True)
-    return matrices, pairs[:_CONFUSIONS_LISTED]
+    return matrices, pairs[:_CONFUSIONS_LISTED], len(pairs)
 
 
 def _columns(classes: Sequence[str], found: Sequence[Measurement]) -> tuple[str, ...]:
@@ -230,7 +230,10 @@ def is_entangled(measurement: Measurement) -> bool:
     return measurement.id.startswith("entanglement.") and not of_a_pair
 
 
-def strongest_pairs(subjects: Sequence[Subject], wanted: Callable[[Measurement], bool]) -> list[Row]:
+def strongest_pairs(
+    subjects: Sequence[Subject], wanted: Callable[[Measurement], bool]
+) -> tuple[list[Row], int]:
+    """The strongest pairs, and how many there are."""
     rows = rows_of(subjects, wanted)
     rows.sort(key=lambda row: max(values_of(row), default=float("-inf")), reverse=True)
-    return rows[:_PAIRS_LISTED]
+    return rows[:_PAIRS_LISTED], len(rows)

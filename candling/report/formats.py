@@ -25,7 +25,7 @@ def _html(audited: Audited) -> str:
     found = [(audited.record, audited.folder, audited.verdict)]
     if audited.comparison is not None and audited.before is not None:
         old = audited.comparison.old
-        found.insert(0, (old, audited.before, judge(old)))
+        found.insert(0, (old, audited.before, judge(old, first=True)))
     return render(found, title=f"Audit of {audited.name}", comparison=audited.comparison)
 
 

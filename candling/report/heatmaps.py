@@ -31,7 +31,7 @@ def is_pair(measurement: Measurement) -> bool:
 def names_of(classes: Sequence[str], used: Iterable[str]) -> tuple[str, ...]:
     """The names that are used, in the model's order where it is known."""
     found, known = dict.fromkeys(used), set(classes)
-    return (*(c for c in classes if c in found), *(c for c in found if c not in known))
+    return (*(c for c in dict.fromkeys(classes) if c in found), *(c for c in found if c not in known))
 
 
 def heat_map(subjects: Sequence[Named]) -> dict[str, Any] | None:
@@ -48,22 +48,22 @@ def heat_map(subjects: Sequence[Named]) -> dict[str, Any] | None:
         ``classes``: K names. ``alike``: their places in an order in which classes that excite the same ones
         are neighbours. ``full``: the value of the strongest colour. ``subjects``: of each its ``name``; its
         ``steps``, K · K signed bytes in base64, row by row, in 127ths of ``full`` and -128 where nothing is
-        known; and its ``exact`` pairs ``[from, to, value, low, high, n, note]``. None where no subject has
-        pairs of at least three classes.
+        known; its ``exact`` pairs ``[from, to, value, low, high, n, note, status]``; and a ``problem`` with
+        the table of its matrix. None where no subject has pairs of at least three classes.
     """
-    found = [(name, record, _values(record, folder)) for name, record, folder in subjects]
+    found = [(name, record, *_values(record, folder)) for name, record, folder in subjects]
     names = names_of(
-        next((record.classes for _, record, _ in found if record.classes), ()),
-        (name for _, _, (known, _) in found for name in known),
+        next((record.classes for _, record, *_ in found if record.classes), ()),
+        (name for _, _, known, _, _ in found for name in known),
     )
     if len(names) < LEAST:
         return None
     place = {name: index for index, name in enumerate(names)}
-    matrices = [_spread(known, values, place) for _, _, (known, values) in found]
+    matrices = [_spread(known, values, place) for _, _, known, values, _ in found]
     full = max([1.0, *(float(np.nanmax(np.abs(m))) for m in matrices if not np.isnan(m).all())])
     told = [
-        {"name": name, "steps": _steps(matrix, full), "exact": _exact(record, place)}
-        for (name, record, _), matrix in zip(found, matrices, strict=True)
+        {"name": name, "steps": _steps(matrix, full), "exact": _exact(record, place), "problem": problem}
+        for (name, record, _, _, problem), matrix in zip(found, matrices, strict=True)
         if not np.isnan(matrix).all()
     ]
     if not told:
@@ -71,17 +71,24 @@ def heat_map(subjects: Sequence[Named]) -> dict[str, Any] | None:
     return {"classes": list(names), "alike": _alike(matrices), "full": full, "subjects": told}
 
 
-def _values(record: AuditRecord, folder: Path) -> tuple[tuple[str, ...], Matrix]:
-    """Class names with their matrix: of the table beside the record, else of the pairs that it holds."""
+def _values(record: AuditRecord, folder: Path) -> tuple[tuple[str, ...], Matrix, str]:
+    """Class names with their matrix, and what is wrong with it.
+
+    It is that of the table beside the record, else of the pairs that the record holds.
+    """
+    problem = ""
     for artifact in record.artifacts:
         if artifact.section == "entanglement" and artifact.scope.get("view") == "matrix":
             try:
                 rows = read_rows(artifact, folder)
                 values = rows.drop(columns="class").to_numpy(np.float64)
-            except (NotThere, KeyError, ValueError):
+                names = tuple(map(str, rows["class"]))
+            except (NotThere, KeyError, ValueError, TypeError) as error:
+                problem = str(error) if isinstance(error, NotThere) else "not a matrix"
                 break  # the pairs of the record are less, and true
-            if values.shape == (len(rows), len(rows)):
-                return tuple(map(str, rows["class"])), values
+            if values.shape == (len(names), len(names)) and len(set(names)) == len(names):
+                return names, np.where(np.isfinite(values), values, np.nan), ""
+            problem = "not a matrix of as many classes as it names"
     pairs = [m for m in record.measurements if is_pair(m)]
     names = names_of(record.classes, (m.scope[end] for end in ("from", "to") for m in pairs))
     place = {name: index for index, name in enumerate(names)}
@@ -89,7 +96,9 @@ def _values(record: AuditRecord, folder: Path) -> tuple[tuple[str, ...], Matrix]
     for m in pairs:
         if m.value is not None:
             matrix[place[m.scope["from"]], place[m.scope["to"]]] = m.value
-    return names, matrix
+    if problem:
+        problem = f"{problem}; shown are the pairs that the record holds"
+    return names, matrix, problem
 
 
 def _spread(names: Sequence[str], values: Matrix, place: dict[str, int]) -> Matrix:
@@ -107,7 +116,7 @@ def _steps(matrix: Matrix, full: float) -> str:
 
 def _exact(record: AuditRecord, place: dict[str, int]) -> list[list[Any]]:
     return [
-        [place[m.scope["from"]], place[m.scope["to"]], m.value, m.low, m.high, m.n, m.note]
+        [place[m.scope["from"]], place[m.scope["to"]], m.value, m.low, m.high, m.n, m.note, m.status]
         for m in record.measurements
         if is_pair(m) and m.value is not None
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,7 @@ from candling.report.galleries import (
     plates_of,
 )
 from candling.report.heatmaps import heat_map, is_pair
-from candling.report.language import attributed_prompts, comparisons
+from candling.report.language import attributed_prompts, attribution_problems, comparisons
 from candling.report.pages import asset, templates
 from candling.report.pictures import Room, embed
 from candling.report.rows import ROWS_OPEN, packed, rows_of, rule_rows, starting, worst_rows
@@ -54,6 +54,7 @@ from candling.report.wording import (
     bound_written,
     bounds_in_words,
     chips,
+    deciding_end,
     end_of_axis,
     exact,
     figure,
@@ -119,11 +120,11 @@ def _facts(
     wanted: Callable[[str], bool] = lambda key: True,
     prefix: str = "",
 ) -> list[_Fact]:
-    """One row a key of `digests`, `environment` or `notes`, subjects side by side."""
-    maps: list[dict[str, str]] = [getattr(subject.record, field) for subject in subjects]
+    """One row a key of `digests`, `environment`, `notes` or `coordinates`, subjects side by side."""
+    maps: list[dict[str, Any]] = [getattr(subject.record, field) for subject in subjects]
     facts = []
     for key in dict.fromkeys(key for found in maps for key in found if wanted(key)):
-        values = tuple(found.get(key, "") for found in maps)
+        values = tuple(str(found.get(key, "")) for found in maps)
         same = len(values) > 1 and len(set(values)) == 1
         facts.append(_Fact(key.removeprefix(prefix), values, same))
     return facts
@@ -290,7 +291,7 @@ def _left_over(measurement: Measurement) -> bool:
 
 
 def _accuracy(subjects: Sequence[Subject]) -> dict[str, Any]:
-    matrices, pairs = confusions(subjects)
+    matrices, pairs, count = confusions(subjects)
     return {
         "rows": rows_of(subjects, is_headline),
         "worst": [
@@ -303,6 +304,7 @@ def _accuracy(subjects: Sequence[Subject]) -> dict[str, Any]:
         ],
         "matrices": matrices,
         "pairs": pairs,
+        "of_pairs": count if pairs else 0,
         "diagrams": reliability_diagrams(subjects),
         "bins": rows_of(subjects, lambda m: is_bin_accuracy(m) or is_bin_confidence(m)),
     }
@@ -334,6 +336,9 @@ def _sections(subjects: Sequence[Subject], found: Changes | None) -> list[_Secti
         class_galleries(subjects),
         channel_layers(subjects),
     )
+    mutual, of_mutual = strongest_pairs(subjects, starting("entanglement.symmetric"))
+    directed, of_directed = strongest_pairs(subjects, is_pair)
+    audited = [(s.record, s.folder) for s in subjects]
     bodies: list[tuple[str, str, dict[str, Any]]] = [
         ("changes", "What changed", {"changes": found}),
         ("rules", "Rules", {"rules": rule_rows(subjects)}),
@@ -361,8 +366,10 @@ def _sections(subjects: Sequence[Subject], found: Changes | None) -> list[_Secti
                 "map": heat_map([(s.name, s.record, s.folder) for s in subjects]),
                 "matrices": entanglement_tables(subjects),
                 "rows": rows_of(subjects, is_entangled),
-                "mutual": strongest_pairs(subjects, starting("entanglement.symmetric")),
-                "pairs": strongest_pairs(subjects, is_pair),
+                "mutual": mutual,
+                "of_mutual": of_mutual,
+                "pairs": directed,
+                "of_pairs": of_directed,
                 "surprising": _notes(subjects, "entanglement.surprising"),
                 "plates": plates_of(subjects, "entanglement"),
             },
@@ -404,7 +411,8 @@ def _sections(subjects: Sequence[Subject], found: Changes | None) -> list[_Secti
             "attribution",
             "Attribution",
             {
-                "prompts": attributed_prompts([(s.record, s.folder) for s in subjects]),
+                "prompts": attributed_prompts(audited),
+                "problems": attribution_problems(audited),
                 "rows": rows_of(subjects, starting("attribution.", "lexicon.")),
             },
         ),
@@ -428,6 +436,7 @@ def _sections(subjects: Sequence[Subject], found: Changes | None) -> list[_Secti
                 "rows": rows_of(subjects, starting("data.")),
                 "data": _notes_under(subjects, _DATA),
                 "cost": _facts(subjects, "notes", _is_cost),
+                "coordinates": _facts(subjects, "coordinates"),
                 "digests": _facts(subjects, "digests"),
                 "environment": _facts(subjects, "environment"),
                 "notes": _other_notes(subjects),
@@ -459,7 +468,7 @@ def _environment() -> Environment:
     environment = templates()
     environment.filters.update(
         figure=figure, bound=bound_written, end=end_of_axis, exact=exact, words=spaced, told=told,
-        chips=chips, as_data=as_data, packed=packed,
+        deciding=deciding_end, chips=chips, as_data=as_data, packed=packed,
     )  # fmt: skip
     environment.filters.update(bounds_in_words=bounds_in_words, judged_on=judged_on, scope_line=scope_line)
     environment.globals.update(
@@ -517,7 +526,7 @@ def render(
     subjects = subjects_of(records)
     sections = _sections(subjects, None if comparison is None else changes(comparison))
     pictures = [picture for section in sections for picture in all_pictures(section.body)]
-    small, left = embed(pictures, _ROOM, beside)
+    small, left = embed(pictures, replace(_ROOM, page=_ROOM.page - _more_maps(sections)), beside)
     script = "\n".join(map(asset, _SCRIPTS))
     return (
         _environment()
@@ -534,6 +543,12 @@ def render(
             script=Markup(script),
         )
     )
+
+
+def _more_maps(sections: Sequence[_Section]) -> int:
+    """What heat maps take beyond that of one subject, which is reckoned with; pictures have less room."""
+    maps = [section.body["map"] for section in sections if section.body.get("map")]
+    return sum(len(subject["steps"]) for one in maps for subject in one["subjects"][1:])
 
 
 def write_html(

@@ -15,12 +15,17 @@ from candling.report.artifacts import NotThere, read_rows
 from candling.report.bars import Axis, Bar, bar_of
 from candling.report.text import clean
 
-__all__ = ["Comparison", "attributed_prompts", "comparisons"]
+__all__ = ["Comparison", "attributed_prompts", "attribution_problems", "comparisons"]
 
 Audited = tuple[AuditRecord, Path]
 
 # As `candling.language.associations` marks items; the engine is not imported here.
 _PIECE, _LEXICON = "piece:", "lexicon:"
+_ITEM = (
+    "item", "count", "lift", "low", "high", "log_odds", "q", "flagged", "effect", "effect_low", "effect_high",
+    "confirmed",
+)  # fmt: skip
+_WORD = ("text", "score", "prompt", "said", "lexicon", "log_probability")
 _OPEN, _MOST = 6, 24  # items of a chart in view, and with those folded away
 _CLOUD = 30  # words of a cloud
 _SMALL, _LARGE = 0.85, 2.2  # rem
@@ -88,12 +93,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt, for each subject its line."""
+    """One prompt, for each subject its line. more: prompts that are not shown at all."""
 
     number: int
     lexicon: str
     lines: tuple[Line | None, ...]
     folded: bool
+    more: int
 
 
 def comparisons(subjects: Sequence[Audited]) -> list[Comparison]:
@@ -105,7 +111,7 @@ def comparisons(subjects: Sequence[Audited]) -> list[Comparison]:
                 continue
             key = (artifact.scope.get("concept", ""), artifact.scope.get("against", ""))
             try:
-                rows, problem = read_rows(artifact, folder), ""
+                rows, problem = read_rows(artifact, folder, _ITEM), ""
             except NotThere as error:
                 rows, problem = pd.DataFrame(), str(error)
             found.setdefault(key, {})[index] = (rows, artifact.caption, problem)
@@ -128,7 +134,10 @@ def _chart(rows: pd.DataFrame, told: str, problem: str, axis: Axis) -> Chart:
     if problem or not len(rows):
         return Chart((), (), (), told, problem or "nothing was shared often enough to be counted")
     most = max(1e-9, float(rows.lift.map(lambda lift: math.log(max(lift, 1.0))).max()))
-    items = [_item(row, axis, most) for row in _ranked(rows).head(max(_MOST, _CLOUD)).to_dict("records")]
+    ranked = _ranked(rows)
+    items = [_item(row, axis, most) for row in ranked.head(max(_MOST, _CLOUD)).to_dict("records")]
+    if len(ranked) > _MOST:
+        told = f"{told}; the first {_MOST} of {len(ranked)} items are listed"
     cloud = sorted((one for one in items if one.kind != "lexicon"), key=lambda one: -one.lift)[:_CLOUD]
     return Chart(tuple(items[:_OPEN]), tuple(items[_OPEN:_MOST]), tuple(cloud), told)
 
@@ -161,21 +170,35 @@ def attributed_prompts(subjects: Sequence[Audited]) -> list[Prompt]:
             if artifact.section != "attribution":
                 continue
             try:
-                rows = read_rows(artifact, folder)
+                rows = read_rows(artifact, folder, _WORD)
             except NotThere:
-                continue  # a subject without a line is told to have none
+                continue  # `attribution_problems` says so
             for (lexicon, number), part in rows.groupby(["lexicon", "prompt"], sort=False):
                 key = (str(lexicon), int(str(number)))
                 found.setdefault(key, {})[index] = _line(part, key[0])
     keys = sorted(found, key=lambda key: (key[0] == "", key))
+    more = len(keys) - _PROMPTS
     # Of those without a hit some are enough to be read; hits are what is looked for.
     return [
         Prompt(
             number, lexicon, tuple(found[lexicon, number].get(i) for i in range(len(subjects))),
-            folded=place >= _PROMPTS_OPEN,
+            folded=place >= _PROMPTS_OPEN, more=max(0, more),
         )
         for place, (lexicon, number) in enumerate(keys[:_PROMPTS])
     ]  # fmt: skip
+
+
+def attribution_problems(subjects: Sequence[Audited]) -> dict[int, str]:
+    """Why the prompts of a subject cannot be shown, by its place."""
+    found = {}
+    for index, (record, folder) in enumerate(subjects):
+        for artifact in record.artifacts:
+            if artifact.section == "attribution":
+                try:
+                    read_rows(artifact, folder, _WORD)
+                except NotThere as error:
+                    found[index] = str(error)
+    return found
 
 
 def _line(rows: pd.DataFrame, lexicon: str) -> Line:

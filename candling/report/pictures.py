@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Picture", "Room", "embed"]
 
 # Edges to try, in px, until a thumbnail fits; below the smallest a picture shows nothing.
-_EDGES = (192, 160, 128, 112, 96, 80, 72, 64, 56, 48)
+_EDGES = (192, 160, 128, 112, 96, 80, 72, 64, 56, 48, 40, 32, 24)
 _TRIAL = 96
 _QUALITY = 60  # of WebP: thumbnails are looked over, the file beside the page is looked at
 _FINE = 192  # px; with more, a picture has more pixels than the page gives it
@@ -59,8 +60,8 @@ class Room:
 def embed(pictures: Sequence[Picture], room: Room, beside: Path | None = None) -> tuple[int, int]:
     """Read pictures into a page, those in view first.
 
-    Where all of them together are too large, each becomes a thumbnail that fits its share of the room, and
-    leads to its file where the page lies beside it.
+    Where all of them together are too large, those that take more than their share of the room become
+    thumbnails within it, which lead to their files where the page lies beside them.
 
     Parameters
     ----------
@@ -76,15 +77,16 @@ def embed(pictures: Sequence[Picture], room: Room, beside: Path | None = None) -
     tuple of int
         How many are thumbnails, and how many found no room at all.
     """
-    read = [(picture, data) for picture in pictures if (data := _read(picture)) is not None]
-    crowded = sum(_length(data) for _, data in read) > room.page
-    share, left = room.page // max(1, len(read)), room.page
-    small = lost = 0
-    for picture, data in sorted(read, key=lambda pair: pair[0].rank):
-        shown = data
-        if _length(data) > room.picture or (crowded and _length(data) > share):
-            # A photograph of a few kilobytes may be spared where others took less than their share.
-            shown = _thumbnail(data, share if crowded else room.picture) or data
+    # Read twice rather than held all at once: of a thousand classes they are half a gigabyte.
+    lengths = {id(picture): length for picture in pictures if (length := _look(picture)) is not None}
+    waiting = sorted((p for p in pictures if id(p) in lengths), key=lambda picture: picture.rank)
+    left, small, lost = room.page, 0, 0
+    shares = _shares([min(lengths[id(p)], room.picture) for p in waiting], room.page)
+    for picture, share in zip(waiting, shares, strict=True):
+        data = _read(picture)
+        if data is None:
+            continue
+        shown = data if _length(data) <= share else _thumbnail(data, share) or data
         if _length(shown) > min(left, room.picture):
             picture.problem = f"{len(data) / 1e3:,.0f} kB, not embedded: {picture.artifact.path}"
             picture.no_room = True
@@ -97,6 +99,23 @@ def embed(pictures: Sequence[Picture], room: Room, beside: Path | None = None) -
         picture.fine = _is_fine(data)
         left -= _length(shown)
     return small, lost
+
+
+def _shares(lengths: Sequence[int], room: int) -> list[int]:
+    """What each may take: as much as it wants, or where there is not so much, all that want more the same."""
+    share, left, waiting = room, room, len(lengths)
+    for length in sorted(lengths):
+        share = left // waiting
+        if length > share:
+            break
+        left, waiting = left - length, waiting - 1
+    return [length if length <= share else share for length in lengths]
+
+
+def _look(picture: Picture) -> int | None:
+    """The length of a picture that is there; else what is wrong is said in its place."""
+    data = _read(picture)
+    return None if data is None else _length(data)
 
 
 def _read(picture: Picture) -> bytes | None:
@@ -135,7 +154,7 @@ def _is_fine(data: bytes) -> bool:
 
 
 def _thumbnail(data: bytes, most: int) -> bytes | None:
-    """The largest thumbnail within `most` characters; None where it cannot be drawn or none fits."""
+    """The largest thumbnail within `most` characters, or else the smallest; None where none can be drawn."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -146,11 +165,12 @@ def _thumbnail(data: bytes, most: int) -> bytes | None:
     # Bytes grow with the area, nearly: one trial says where to begin.
     trial = _webp(picture, _TRIAL)
     room = _TRIAL * (most / _length(trial)) ** 0.5
+    thumbnail = trial
     for edge in (edge for edge in _EDGES if edge <= max(room, _EDGES[-1])):
         thumbnail = trial if edge == _TRIAL else _webp(picture, edge)
         if _length(thumbnail) <= most:
-            return thumbnail
-    return None
+            break
+    return thumbnail if len(thumbnail) < len(data) else None
 
 
 def _webp(picture: Image.Image, edge: int) -> bytes:
@@ -172,4 +192,4 @@ def _link(picture: Picture, beside: Path | None) -> str:
     if not file.is_relative_to(beside.resolve()):
         return ""
     # The dot keeps a name with a colon from being read as a scheme.
-    return "./" + quote(file.relative_to(beside.resolve()).as_posix())
+    return "./" + quote(os.fsencode(file.relative_to(beside.resolve())))

@@ -8,7 +8,7 @@ from typing import Any
 
 from candling.audit.gate import Outcome
 from candling.audit.measurements import REGISTRY, MeasurementType
-from candling.audit.policy import Rule
+from candling.audit.policy import ANY, Rule
 from candling.audit.record import Measurement, Scope
 from candling.report.bars import Axis, Bar, bar_of
 from candling.report.subjects import Subject
@@ -74,8 +74,9 @@ def _rule_row(rule: Rule, outcomes: Sequence[Outcome | None]) -> _RuleRow:
     kind = REGISTRY.get(rule.measurement)
     bounds = _rule_bounds(rule)
     seen = [v for o in outcomes if o is not None for v in (o.value, o.low, o.high)]
-    axis = _axis(kind, [*seen, *bounds])
-    chance = _CHANCE.get(rule.measurement)
+    # A change has neither the range of what changes nor its chance.
+    axis = _axis(None if rule.against else kind, [*seen, *bounds])
+    chance = None if rule.against else _CHANCE.get(rule.measurement)
     cells = tuple(
         None if o is None else _RuleCell(o, bar_of(axis, o.value, o.low, o.high, bounds, chance))
         for o in outcomes
@@ -93,7 +94,11 @@ def rows_of(subjects: Sequence[Subject], wanted: Callable[[Measurement], bool]) 
     for subject in subjects:
         for measurement in filter(wanted, subject.record.measurements):
             key = (measurement.id, _scope_key(measurement.scope))
-            found.setdefault(key, {})[subject.index] = measurement
+            by_subject = found.setdefault(key, {})
+            if subject.index in by_subject:
+                note = "recorded more than once, the last is shown"
+                measurement = measurement.model_copy(update={"note": note})
+            by_subject[subject.index] = measurement
     order = {id: position for position, id in enumerate(REGISTRY)}
     keys = sorted(found, key=lambda key: order[key[0]])
     shared = _axes(subjects, found.values())
@@ -109,7 +114,7 @@ def _axes(subjects: Sequence[Subject], found: Iterable[dict[int, Measurement]]) 
             seen.setdefault(measurement.id, []).extend(values)
     for subject in subjects:
         for rule in subject.record.policy.rules:
-            if rule.measurement in seen:
+            if rule.measurement in seen and rule.against is None:
                 seen[rule.measurement].extend(_rule_bounds(rule))
     return {id: _axis(REGISTRY[id], values) for id, values in seen.items()}
 
@@ -143,10 +148,16 @@ def _policy_bounds(subjects: Sequence[Subject], measurement: Measurement) -> tup
     bounds = (
         bound
         for rule in rules
-        if rule.measurement == measurement.id and rule.scope == measurement.scope
+        if rule.measurement == measurement.id
+        and rule.against is None
+        and _covers(rule.scope, measurement.scope)
         for bound in _rule_bounds(rule)
     )
     return tuple(dict.fromkeys(bounds))
+
+
+def _covers(wanted: Scope, scope: Scope) -> bool:
+    return wanted.keys() == scope.keys() and all(value in (ANY, scope[key]) for key, value in wanted.items())
 
 
 def _scope_key(scope: Scope) -> tuple[tuple[str, str], ...]:
@@ -181,10 +192,12 @@ def packed(rows: Sequence[Row], subjects: Sequence[Subject]) -> dict[str, Any]:
     return {
         "subjects": [subject.name for subject in subjects],
         "kinds": [
-            {"title": row.kind.title, "low": row.axis.low, "high": row.axis.high} for row in kinds.values()
+            {"title": row.kind.title, "low": row.axis.low, "high": row.axis.high, "chance": row.chance}
+            for row in kinds.values()
         ],
         "rows": [
-            [places[row.kind.id], chips(row.scope), [_packed_cell(c) for c in row.cells]] for row in rows
+            [places[row.kind.id], chips(row.scope), [_packed_cell(c) for c in row.cells], list(row.bounds)]
+            for row in rows
         ],
     }
 

@@ -11,6 +11,7 @@ from candling.audit.record import AuditRecord
 
 __all__ = ["Subject", "subjects_of", "tallies"]
 
+_FEW = 3  # rules that a sentence may list
 _SHORT_DIGEST = 12
 
 
@@ -54,7 +55,8 @@ def subjects_of(records: Sequence[tuple[AuditRecord, Path, Verdict]]) -> list[Su
 def _summary(verdict: Verdict) -> str:
     """The verdict's sentence without the subject that the card already names."""
     words = verdict.summary.removeprefix(f"{verdict.audit}/{verdict.subject}: ")
-    if verdict.status == "blocked":
+    failing = sum(outcome.status != "passed" for outcome in verdict.outcomes)
+    if verdict.status == "blocked" or failing > _FEW:
         words = words.split(": ")[0]  # the card lists the rules by their titles
     return words[:1].upper() + words[1:]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from candling.audit.gate import Outcome
 from candling.audit.policy import Rule
 from candling.audit.record import Scope
 from candling.report.pages import spelled
@@ -18,6 +19,7 @@ __all__ = [
     "bound_written",
     "bounds_in_words",
     "chips",
+    "deciding_end",
     "end_of_axis",
     "exact",
     "figure",
@@ -81,12 +83,24 @@ def judged_on(rule: Rule) -> str:
     return f"on the {'low' if rule.at_least is not None else 'high'} end of the interval"
 
 
+def deciding_end(outcome: Outcome) -> str:
+    """The end of the interval that broke a rule whose value holds, which else would look as if it passed."""
+    rule, value = outcome.rule, outcome.value
+    if outcome.status not in ("failed", "warned", "waived") or value is None:
+        return ""
+    if rule.at_least is not None and value >= rule.at_least and (outcome.low or value) < rule.at_least:
+        return f"low end {figure(outcome.low)}"
+    if rule.at_most is not None and value <= rule.at_most and (outcome.high or value) > rule.at_most:
+        return f"high end {figure(outcome.high)}"
+    return ""
+
+
 def told(test: Mapping[str, Any], within: str = "") -> list[tuple[str, str]]:
     """A finding's free-form test as names and values, parts of parts beside each other."""
     rows: list[tuple[str, str]] = []
     for key, value in test.items():
         name = f"{within}{spaced(key)}"
-        if isinstance(value, Mapping) and not set(value) >= _ESTIMATE:
+        if isinstance(value, Mapping) and value and not set(value) >= _ESTIMATE:
             rows += told(value, f"{name}: ")
         else:
             rows.append((name, _one_line(value)))
@@ -105,7 +119,11 @@ def _one_line(value: object) -> str:
         if set(value) >= _ESTIMATE:
             n = value.get("n")
             interval = " to ".join(_one_line(value[end]) for end in ("low", "high"))
-            return f"{_one_line(value['value'])} [{interval}]" + ("" if n is None else f", n = {n}")
+            rest = {key: part for key, part in value.items() if key not in (*_ESTIMATE, "n")}
+            told = [f"{_one_line(value['value'])} [{interval}]", *([] if n is None else [f"n = {n}"])]
+            return ", ".join(
+                [*told, *(f"{spaced(str(key))} {_one_line(part)}" for key, part in rest.items())]
+            )
         return ", ".join(f"{spaced(str(key))} {_one_line(part)}" for key, part in value.items())
     if isinstance(value, list | tuple):
         parted = "; " if any(isinstance(part, Mapping) for part in value) else ", "

@@ -265,6 +265,16 @@ def test_a_change_is_held_to_a_baseline(tmp_path: Path, capsys: pytest.CaptureFi
     assert "no record.json here" in error_of(capsys)
 
 
+def test_the_page_of_a_change_is_judged_against_what_it_is_beside(tmp_path: Path) -> None:
+    rule = Rule(measurement=ID, at_least=-0.05, against="baseline")
+    write_record(record(ok(ID, 0.93), rules=(rule,)), tmp_path / "old")
+    write_record(record(ok(ID, 0.7), rules=(rule,)), tmp_path / "new")
+    page = tmp_path / "diff.html"
+    assert run(["diff", str(tmp_path / "old"), str(tmp_path / "new"), "--output", str(page)]) == 0
+    cards = re.findall(r'<article class="card is-(\w+)">', page.read_text(encoding="utf-8"))
+    assert cards[1] == "blocked"
+
+
 def test_diff_names_what_was_fixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "old", *BAD, findings=(shortcut("confirmed"),), subject="before")
     write(tmp_path / "new", *GOOD, findings=(shortcut("dismissed"),), subject="after")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -507,6 +508,15 @@ def small_measurements(classes: tuple[str, ...], *, others: float = 0.0) -> list
                 Measurement(id="robustness.accuracy", scope=scope, n=90, **interval(value, 0.09, 0.0, 1.0))
             )
     return found
+
+
+def small_record(measurements: Iterable[Measurement], **changes: Any) -> AuditRecord:
+    """A record of these measurements, and little else."""
+    fields: dict[str, Any] = {
+        "audit": "small", "subject": "model", "kind": "vision", "digests": {"model": "0", "data.eval": "1"},
+        "environment": {}, "measurements": tuple(measurements),
+    }  # fmt: skip
+    return AuditRecord(**{**fields, **changes})
 
 
 def small_pictures(folder: Path) -> list[Artifact]:

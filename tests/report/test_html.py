@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -15,14 +16,19 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from candling.audit.gate import judge
 from candling.audit.policy import Policy, Rule
 from candling.audit.record import AuditRecord, Measurement, write_record
 from candling.errors import NothingAudited
+from candling.report.heatmaps import heat_map
 from candling.report.html import render, write_html
-from candling.report.wording import bound_written, end_of_axis, figure
+from candling.report.rows import rows_of, rule_rows, starting
+from candling.report.subjects import subjects_of
+from candling.report.wording import bound_written, end_of_axis, figure, told
 from tests.report import synthetic_audit as synthetic
 
 VOID = {"br", "hr", "img", "input", "link", "meta", "col"}
@@ -807,3 +813,133 @@ def test_a_full_disk_leaves_the_old_page(
             writing()
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
     assert path.read_text(encoding="utf-8") == "the old one"
+
+
+# -- What is not as it should be ------------------------------------------------------------------
+
+
+def tabled(folder: Path, rows: pd.DataFrame) -> AuditRecord:
+    """A record whose matrix of entanglement is this table, beside three classes' pairs."""
+    buffer = io.BytesIO()
+    rows.to_parquet(buffer, index=False)
+    (folder / "matrix.parquet").write_bytes(buffer.getvalue())
+    artifact = synthetic.Artifact(
+        path="matrix.parquet",
+        sha256=digest(buffer.getvalue()),
+        section="entanglement",
+        scope={"view": "matrix"},
+    )  # fmt: skip
+    pairs = [
+        Measurement(id="entanglement.directed", scope={"from": a, "to": b}, value=0.25, n=3)
+        for a in "abc" for b in "abc" if a != b
+    ]  # fmt: skip
+    return synthetic.small_record(pairs, classes=("a", "b", "c", "a"), artifacts=(artifact,))
+
+
+def square(values: list[list[Any]], names: str = "abc") -> pd.DataFrame:
+    table = pd.DataFrame(values, columns=[str(k) for k in range(len(values))])
+    table.insert(0, "class", list(names))
+    return table
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("rows", "known", "problem"),
+    [
+        (square([[1.0, 0.5, 0.1], [0.2, 1.0, 0.3], [0.1, 0.1, 1.0]]), 9, ""),
+        (square([[1.0, INF, 0.1], [-INF, 1.0, NAN], [0.1, 0.1, 1.0]]), 6, ""),
+        (square([[1.0, 0.5, 0.1]] * 3, "aab"), 6, "not a matrix of as many classes as it names"),
+        (square([[{"x": 1}, {"x": 2}, {"x": 3}]] * 3), 6, "not a matrix"),
+        (pd.DataFrame({"class": ["a", "b"], "0": [1.0, 2.0]}), 6, "not a matrix of as many classes"),
+        (pd.DataFrame({"0": [1.0]}), 6, "not a matrix"),
+    ],
+)
+def test_a_matrix_that_is_none_leaves_the_pairs(
+    rows: pd.DataFrame, known: int, problem: str, tmp_path: Path
+) -> None:
+    record = tabled(tmp_path, rows)
+    found = heat_map([("model", record, tmp_path)])
+    assert found is not None
+    assert found["classes"] == ["a", "b", "c"]
+    steps = np.frombuffer(base64.b64decode(found["subjects"][0]["steps"]), np.int8)
+    assert int((steps != -128).sum()) == known
+    page = Page(render([(record, tmp_path, judge(record))], title="Matrix"))
+    assert problem in page.words
+    assert ("shown are the pairs that the record holds" in page.words) == bool(problem)
+
+
+def test_the_map_holds_what_the_table_holds(tmp_path: Path) -> None:
+    values = [[1.0, -0.5, 0.125], [0.25, 1.0, 2.0], [0.0, 0.75, 1.0]]
+    found = heat_map([("model", tabled(tmp_path, square(values)), tmp_path)])
+    assert found is not None
+    assert found["full"] == 2.0
+    steps = np.frombuffer(base64.b64decode(found["subjects"][0]["steps"]), np.int8).reshape(3, 3)
+    assert np.abs(steps / 127 * 2.0 - np.array(values)).max() <= 2.0 / 127 / 2
+    assert sorted(found["alike"]) == [0, 1, 2]
+
+
+def test_a_rule_on_a_change_has_an_axis_of_changes() -> None:
+    old, new = (
+        synthetic.small_record(
+            [Measurement(id="accuracy.overall", value=value, low=value - 0.01, high=value + 0.01, n=900)]
+        )
+        for value in (0.8, 0.75)
+    )
+    rule = Rule(measurement="accuracy.overall", at_least=-0.03, against="baseline")
+    absolute = Rule(measurement="accuracy.overall", at_least=0.5)
+    new = new.model_copy(update={"policy": Policy(rules=(rule, absolute))})
+    subjects = subjects_of([(new, Path(), judge(new, baseline=old))])
+    by_rule = {row.rule.against: row for row in rule_rows(subjects)}
+    change = by_rule["baseline"].cells[0]
+    assert change is not None
+    assert change.bar is not None
+    assert change.outcome.status == "failed"
+    assert change.bar.value < change.bar.bounds[0]
+    (row,) = rows_of(subjects, starting("accuracy."))
+    assert row.bounds == (0.5,)
+
+
+def test_a_rule_for_every_class_draws_its_bound_on_each() -> None:
+    found = synthetic.small_record(
+        [Measurement(id="accuracy.class", scope={"class": name}, value=0.9, n=90) for name in "ab"],
+        policy=Policy(rules=(Rule(measurement="accuracy.class", scope={"class": "*"}, at_least=0.7),)),
+    )
+    rows = rows_of(subjects_of([(found, Path(), judge(found))]), starting("accuracy."))
+    assert [row.bounds for row in rows] == [(0.7,), (0.7,)]
+
+
+def test_what_is_recorded_twice_says_so() -> None:
+    found = synthetic.small_record(
+        [Measurement(id="accuracy.overall", value=value, n=90) for value in (0.7, 0.9)]
+    )
+    words = Page(render([(found, Path(), judge(found))], title="Twice")).words
+    assert "recorded more than once, the last is shown" in words
+
+
+def test_a_value_that_holds_shows_the_end_that_does_not() -> None:
+    found = synthetic.small_record(
+        [Measurement(id="accuracy.overall", value=0.9, low=0.6, high=0.95, n=90)],
+        policy=Policy(rules=(Rule(measurement="accuracy.overall", at_least=0.8),)),
+    )
+    assert "0.900 ≥ 0.8 low end 0.600" in Page(render([(found, Path(), judge(found))], title="End")).words
+
+
+def test_a_test_is_told_in_words_and_loses_nothing() -> None:
+    test = {
+        "effect": {"value": 0.25, "low": 0.125, "high": 0.5, "n": 40, "p": 0.003, "placebo": "X"},
+        "placebos": {"own_class": 0.0, "another": {"value": 1.0, "low": None, "high": None}},
+        "curve": [{"below": 0.05, "left": 0.5}, {"below": 0.25, "left": 0.75}],
+        "interval": [0.1, 0.2], "significant": True, "empty": {}, "none": None,
+    }  # fmt: skip
+    assert told(test) == [
+        ("effect", "0.250 [0.125 to 0.500], n = 40, p 0.003, placebo X"),
+        ("placebos: own class", "0.000"),
+        ("placebos: another", "1.000 [– to –]"),
+        ("curve", "below 0.050, left 0.500; below 0.250, left 0.750"),
+        ("interval", "0.100, 0.200"),
+        ("significant", "yes"),
+        ("empty", ""),
+        ("none", "–"),
+    ]

@@ -139,3 +139,28 @@ def test_a_table_that_is_not_the_one_of_the_record_is_not_shown(tmp_path: Path) 
         assert "frog" not in text
     outside = made.model_copy(update={"path": "../t.parquet"})
     assert "leaves the record's folder" in Page(shown(tmp_path, outside)).text
+
+
+@pytest.mark.parametrize("case", ["missing", "other columns"])
+def test_a_table_of_words_that_cannot_be_read_is_no_result(case: str, tmp_path: Path) -> None:
+    there = table(tmp_path / "after", "words.parquet", attributions(lexicon="names"), section="attribution")
+    rows = attributions(lexicon="names")
+    gone = table(tmp_path / "before", "words.parquet", rows.drop(columns="score"), section="attribution")
+    if case == "missing":
+        (tmp_path / "before" / "words.parquet").unlink()
+    found = [
+        (record(tmp_path / name, one, subject=name), tmp_path / name)
+        for name, one in (("before", gone), ("after", there))
+    ]
+    words = Page(render([(made, folder, judge(made)) for made, folder in found], title="Words")).words
+    assert ("before: table missing" if case == "missing" else "before: a table without score") in words
+    assert "does not say one" not in words
+
+
+def test_a_table_of_items_without_its_columns_says_so(tmp_path: Path) -> None:
+    made = table(
+        tmp_path, "a.parquet", associations().drop(columns="lift"), section="associations",
+        scope={"concept": "shell"},
+    )  # fmt: skip
+    found = record(tmp_path, made)
+    assert "a table without lift" in Page(render([(found, tmp_path, judge(found))], title="Items")).words

@@ -10,7 +10,7 @@ import pytest
 
 from candling.audit.comparison import compare
 from candling.audit.gate import judge
-from candling.audit.record import AuditRecord, write_record
+from candling.audit.record import AuditRecord, read_record, write_record
 from candling.report.html import write_html
 from tests.report import synthetic_audit as synthetic
 from tests.report import test_formats as formats
@@ -73,6 +73,17 @@ def test_a_page_of_a_thousand_classes_can_be_sent(large: Path) -> None:
     # A thumbnail of each, which leads to the picture beside the page.
     assert text.count("data:image/webp;base64,") == 3 * len(CLASSES)
     assert 'href="./model/pictures/prototypes/0-0.png"' in text
+
+
+@pytest.mark.slow
+def test_three_subjects_of_a_thousand_classes_can_be_sent(large: Path) -> None:
+    record = read_record(large.parent / "model")
+    three = [record.model_copy(update={"subject": name}) for name in ("before", "control", "after")]
+    audited = [(one, large.parent / "model", judge(one)) for one in three]
+    file = write_html(audited, large.parent / "three.html")
+    assert file.stat().st_size < 17_000_000
+    text = file.read_text(encoding="utf-8")
+    assert text.count("data:image/webp;base64,") > 0.98 * 9 * len(CLASSES)
 
 
 @pytest.mark.slow
@@ -283,8 +294,82 @@ def test_print_shows_what_is_folded_away(chromium: Any, tanks: Path) -> None:
         one.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
         one.page.emulate_media(media="print")
         assert one.page.locator("details:not([open])").count() == 0
-        assert not one.page.locator(".tools").first.is_visible()
+        assert not one.page.locator(".tools input").first.is_visible()
+        assert one.page.locator(".tools .count").first.is_visible()
         assert one.page.pdf()[:4] == b"%PDF"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_print_is_light(scheme: Any, chromium: Any, tanks: Path) -> None:
+    with opened(chromium, tanks, scheme=scheme) as one:
+        if scheme == "light":
+            one.page.get_by_role("button", name="Switch to the dark theme").click()
+        one.page.emulate_media(media="print")
+        assert one.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(250, 247, 241)"
+
+
+def test_an_image_is_wiped_by_dragging(chromium: Any, tanks: Path) -> None:
+    with opened(chromium, tanks) as one:
+        stage = one.page.locator(".comparison .stage")
+        stage.scroll_into_view_if_needed()
+        box = stage.bounding_box()
+        y = box["y"] + box["height"] / 2
+        one.page.mouse.move(box["x"] + box["width"] * 0.2, y)
+        one.page.mouse.down()
+        for share in (0.3, 0.5, 0.7, 0.8):
+            one.page.mouse.move(box["x"] + box["width"] * share, y)
+        one.page.mouse.up()
+        assert one.page.locator(".comparison input[type=range]").first.input_value() == "20"
+
+
+def entangled(values: dict[tuple[str, str], float], unsure: str = "") -> AuditRecord:
+    """A record of pairs; those from `unsure` are inconclusive."""
+    return synthetic.small_record(
+        synthetic.Measurement(
+            id="entanglement.directed", scope={"from": a, "to": b}, value=value, n=3,
+            status="inconclusive" if a == unsure else "ok",
+        )
+        for (a, b), value in values.items()
+    )  # fmt: skip
+
+
+def test_the_strongest_pair_comes_first_whatever_the_others(chromium: Any, tmp_path: Path) -> None:
+    names = [f"c{number:03d}" for number in range(60)]
+    values = {(a, b): 0.3 for a in names for b in names if a != b} | {("c058", "c059"): 5.0}
+    file = page_of(entangled(values), tmp_path)
+    with opened(chromium, file) as one:
+        assert told(one.page).startswith("c058 → c059: 5.000")
+        assert pairs(one.page)[0] == ["c058", "c059", "5.000", "0.300"]
+        one.page.get_by_role("button", name="Show 25 more").click()
+        assert one.page.locator(".map-side tbody tr").count() == 50
+
+
+def test_a_zoomed_map_stays_under_the_pointer_to_its_last_cell(chromium: Any, tmp_path: Path) -> None:
+    names = [f"c{number:02d}" for number in range(10)]
+    values = {(a, b): 0.1 for a in names for b in names if a != b}
+    with opened(chromium, page_of(entangled(values), tmp_path), width=1018) as one:
+        one.page.locator("#heatmap select").select_option("model")
+        canvas = one.page.locator("#heatmap canvas")
+        canvas.evaluate("x => x.scrollIntoView({block: 'center'})")
+        box = canvas.bounding_box()
+        x, y = box["x"] + box["width"] - 1.5, box["y"] + box["height"] - 1.5
+        one.page.mouse.move(x, y)
+        assert told(one.page).startswith("c09, itself")
+        one.page.mouse.dblclick(x, y)
+        one.page.mouse.move(x - 1, y)
+        assert told(one.page).startswith("c09, itself")
+        # The last fraction of a point along the edge, again and again.
+        for nudge in range(4):
+            one.page.mouse.move(box["x"] + box["width"] - 0.1, y - 20 - nudge)
+            assert "→ c09: " in told(one.page) or "c09, itself" in told(one.page)
+
+
+def test_a_pair_that_tells_too_little_is_marked(chromium: Any, tmp_path: Path) -> None:
+    names = ("a", "b", "c")
+    values = {(a, b): 0.5 if a == "a" else 0.1 for a in names for b in names if a != b}
+    with opened(chromium, page_of(entangled(values, unsure="a"), tmp_path)) as one:
+        assert told(one.page).startswith("a → b: 0.500 ?")
+        assert "inconclusive" in told(one.page)
 
 
 def test_without_scripts_the_page_tells_the_same(chromium: Any, tanks: Path) -> None:

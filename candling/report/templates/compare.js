@@ -52,9 +52,13 @@
     wipe.setAttribute("aria-valuetext", share + " percent of the picture is covered by what is used of it");
   }
   function choose() {
+    // Not every subject has a map of every image: the subject is kept, not its place.
+    var kept = current.length ? current[Math.round(Number(along.value))].dataset.subject : "";
     current = views(specimens[number], which.value);
     along.max = String(current.length - 1);
-    if (Number(along.value) > current.length - 1) { along.value = String(current.length - 1); }
+    var place = current.findIndex(function (view) { return view.dataset.subject === kept; });
+    if (place < 0) { place = Math.min(Number(along.value), current.length - 1); }
+    if (Math.round(Number(along.value)) !== place) { along.value = String(place); }
     stops.replaceChildren.apply(stops, current.map(function (view) { return make("span", {}, [view.dataset.subject]); }));
     along.parentElement.hidden = current.length < 2;
     draw();

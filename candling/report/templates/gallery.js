@@ -18,7 +18,7 @@
   var order = candling.options([["place", "as audited"], ["name", "by name"]].concat(
     trusted ? [["most", "most trusted first"], ["least", "least trusted first"]] : []));
   var least = make("input", { type: "range", min: "0", max: "1", step: "0.05", value: "0" });
-  var leastWords = make("span", {}, ["Trusted at least 0"]);
+  var leastWords = make("span", {});
   var count = make("span", { "class": "count", role: "status" });
   var more = make("button", { type: "button", "class": "button more-rows" });
   var shown = PAGE;
@@ -34,7 +34,7 @@
       return one.name.toLowerCase().includes(word) && (bound === 0 || one.trust >= bound);
     }).sort(orders[order.value]);
     gallery.replaceChildren.apply(gallery, found.slice(0, shown).map(function (one) { return one.section; }));
-    leastWords.textContent = "Trusted at least " + bound;
+    leastWords.textContent = "Trusted at least " + bound + " on average";
     count.textContent = Math.min(shown, found.length) + " of " + classes.length + " classes" +
       (found.length < classes.length ? ", " + found.length + " found" : "");
     more.hidden = found.length <= shown;

@@ -4,7 +4,7 @@
   var place = document.getElementById("heatmap"), make = candling.make;
   if (!place) { return; }
   var data = candling.data(place.querySelector("script"));
-  var names = data.classes, K = names.length, LISTED = 200, LABELLED = 40, LEAST = Math.min(4, K);
+  var names = data.classes, K = names.length, LISTED = 200, PAGE = 25, LABELLED = 40, LEAST = Math.min(4, K);
   var UNKNOWN = -128, STEPS = 127;
   var subjects = data.subjects.map(function (one) {
     var text = atob(one.steps), steps = new Int8Array(text.length), exact = new Map();
@@ -15,7 +15,7 @@
 
   // -- What is shown
   var subject = subjects[0], order = names.map(function (_, i) { return i; });
-  var view = { row: 0, column: 0, span: K }, at = { row: 0, column: 1 }, matched = null, sorted = { column: 2, down: true };
+  var view = { row: 0, column: 0, span: K }, at = { row: 0, column: 1 }, matched = null, sorted = { column: 2, down: true }, listed = [], shown = PAGE;
 
   function strongest(c) {
     var best = -Infinity;
@@ -34,7 +34,7 @@
   function told(c, k) {
     var exact = subject.exact.get(c * K + k), step = subject.steps[c * K + k];
     if (c === k && !exact) { return "1"; }
-    if (exact) { return candling.figure(exact[2]); }
+    if (exact) { return candling.figure(exact[2]) + (exact[7] === "ok" ? "" : " ?"); }
     return step === UNKNOWN ? "–" : "≈ " + (step / STEPS * data.full).toFixed(2).replace("-", "−");
   }
   function value(c, k) {
@@ -54,6 +54,8 @@
   var keys = make("p", { "class": "hint", id: "heatmap-keys" }, ["Arrow keys walk, with Shift ten at a time; + and − zoom, 0 shows the whole map. Drag to move, double-click to zoom in."]);
   var pair = make("p", { "class": "pair" }), figures = make("p", {}), pictures = make("figure", {});
   var read = make("div", { "class": "map-read" }, [pictures, make("div", { "aria-live": "polite" }, [pair, figures])]);
+  var more = make("button", { type: "button", "class": "button more-rows" });
+  more.addEventListener("click", function () { shown += PAGE; table(); });
   var body = make("tbody"), heads = ["Prototype of", "Excites", "By", "Back"].map(function (words, column) {
     var button = make("button", { type: "button", "class": "sorter" }, [words]);
     button.addEventListener("click", function () {
@@ -65,7 +67,7 @@
   var tools = [candling.labelled("Class", search), list, candling.labelled("Order", sorts)];
   var choices = subjects.map(function (one) {
     var button = make("button", { type: "button", "class": "button" }, [one.name]);
-    button.addEventListener("click", function () { subject = one; reorder(); });
+    button.addEventListener("click", function () { subject = one; keep(); });
     return button;
   });
   if (subjects.length > 1) {
@@ -80,7 +82,7 @@
         make("span", {}, [data.full.toFixed(1) + ": excites"]), make("span", { "class": "swatch own", "aria-hidden": "true" }), make("span", {}, ["itself"])
       ]), keys]),
       make("div", { "class": "map-side" }, [read, make("div", { "class": "scroll", role: "group", "aria-label": "Pairs of classes", tabindex: "0" },
-        [make("table", {}, [make("thead", {}, [make("tr", {}, heads)]), body])])])
+        [make("table", {}, [make("thead", {}, [make("tr", {}, heads)]), body])]), more])
     ]));
 
   // -- Colours, read off the style sheet so that both themes have theirs
@@ -123,7 +125,7 @@
   // -- The map
   function margin(side) { return view.span <= LABELLED ? Math.min(130, side * 0.24) : 0; }
   function geometry() {
-    var side = canvas.clientWidth || 600, edge = margin(side);
+    var side = canvas.getBoundingClientRect().width || 600, edge = margin(side);
     return { side: side, edge: edge, cell: (side - edge) / view.span };
   }
   function clamp() {
@@ -175,6 +177,8 @@
     var grown = Math.max(0, (9 - g.cell) / 2 / g.cell);
     context.strokeStyle = inks.text;
     box(at.row - grown, at.column - grown, 1 + 2 * grown, 1 + 2 * grown, 2);
+    // A finger moves a map that is larger than its frame, else it scrolls the page.
+    canvas.style.touchAction = view.span < K ? "none" : "pan-y";
     wider.disabled = whole.disabled = view.span >= K;
     closer.disabled = view.span <= LEAST;
   }
@@ -197,7 +201,7 @@
     pair.textContent = c === k ? names[c] + ", itself" : names[c] + " → " + names[k] + ": " + told(c, k);
     figures.textContent = c === k ? "" : "and back: " + told(k, c) +
       (exact && exact[3] !== null ? "; 95% interval " + candling.figure(exact[3]) + " to " + candling.figure(exact[4]) + ", n = " + exact[5] : "") +
-      (exact && exact[6] ? "; " + exact[6] : "");
+      (exact && exact[7] !== "ok" ? "; " + exact[7] : "") + (exact && exact[6] ? "; " + exact[6] : "");
     pictures.replaceChildren.apply(pictures, (c === k ? [c] : [c, k]).map(function (one) {
       var found = prototype(one);
       if (!found) { return ""; }
@@ -206,25 +210,29 @@
     Array.from(body.rows).forEach(function (row) { row.classList.toggle("at", row.dataset.pair === c + "," + k); });
   }
   function goto(row, column) {
+    var before = at;
     at = { row: Math.min(Math.max(0, row), K - 1), column: Math.min(Math.max(0, column), K - 1) };
     if (at.row < view.row || at.row >= view.row + view.span) { view.row = at.row - view.span / 2; }
     if (at.column < view.column || at.column >= view.column + view.span) { view.column = at.column - view.span / 2; }
     draw();
-    tell();
+    if (at.row !== before.row || at.column !== before.column) { tell(); }
   }
   function zoom(factor, row, column) {
     var span = Math.min(K, Math.max(LEAST, Math.round(view.span * factor)));
     if (factor < 1 && span === view.span) { span = Math.max(LEAST, span - 1); }
-    view.row = row - (row - view.row) * span / view.span;
-    view.column = column - (column - view.column) * span / view.span;
+    // Around the middle of the cell.
+    view.row = row + 0.5 - (row + 0.5 - view.row) * span / view.span;
+    view.column = column + 0.5 - (column + 0.5 - view.column) * span / view.span;
     view.span = span;
     draw();
   }
   function under(event) {
     var box = canvas.getBoundingClientRect(), g = geometry();
+    // The last fraction of a point is of the last cell in view, not of one beyond.
+    function cell(along) { return Math.min(Math.floor((along - g.edge) / g.cell), view.span - 1); }
     return {
-      row: Math.floor(view.row + (event.clientY - box.top - g.edge) / g.cell),
-      column: Math.floor(view.column + (event.clientX - box.left - g.edge) / g.cell),
+      row: view.row + cell(event.clientY - box.top),
+      column: view.column + cell(event.clientX - box.left),
       inside: event.clientX - box.left >= g.edge && event.clientY - box.top >= g.edge
     };
   }
@@ -245,7 +253,7 @@
     var cell = under(event);
     if (cell.inside) { goto(cell.row, cell.column); }
   });
-  window.addEventListener("pointerup", function () { dragged = null; });
+  ["pointerup", "pointercancel"].forEach(function (name) { window.addEventListener(name, function () { dragged = null; }); });
   canvas.addEventListener("dblclick", function (event) { var cell = under(event); zoom(0.4, cell.row, cell.column); });
   canvas.addEventListener("wheel", function (event) {
     if (!event.ctrlKey) { return; } // the wheel alone scrolls the page
@@ -269,29 +277,25 @@
   whole.addEventListener("click", function () { view.span = K; draw(); });
 
   // -- The table
+  // Of a million pairs only the strongest are sorted: how strong they are, a count of each step says.
   function pairs() {
-    var found = [], c, k;
-    if (matched) {
-      matched.forEach(function (one) {
-        for (k = 0; k < K; k++) {
-          if (k === one) { continue; }
-          found.push([one, k]);
-          if (!matched.has(k)) { found.push([k, one]); }
+    var bins = new Array(256).fill(0), found = [], equal = [], cut = STEPS, sum = 0;
+    function each(look) {
+      for (var c = 0; c < K; c++) {
+        var wanted = !matched || matched.has(c);
+        for (var k = 0; k < K; k++) {
+          if (c !== k && (wanted || matched.has(k))) { look(c, k, subject.steps[c * K + k]); }
         }
-      });
-      found = found.filter(function (p) { return value(p[0], p[1]) > -Infinity; });
-      found.sort(function (a, b) { return value(b[0], b[1]) - value(a[0], a[1]); });
-      return found.slice(0, LISTED);
+      }
     }
-    // Of a million pairs only the strongest are sorted: how strong, a count of each step says.
-    var bins = new Array(256).fill(0), cut = 127, sum = 0;
-    for (c = 0; c < K; c++) { for (k = 0; k < K; k++) { if (c !== k) { bins[subject.steps[c * K + k] + 128]++; } } }
+    each(function (c, k, step) { bins[step + 128]++; });
     while (cut > UNKNOWN + 1 && sum + bins[cut + 128] < LISTED) { sum += bins[cut + 128]; cut--; }
-    for (c = 0; c < K; c++) {
-      for (k = 0; k < K; k++) { if (c !== k && subject.steps[c * K + k] >= cut && found.length < 5 * LISTED) { found.push([c, k]); } }
-    }
-    found.sort(function (a, b) { return value(b[0], b[1]) - value(a[0], a[1]); });
-    return found.slice(0, LISTED);
+    each(function (c, k, step) {
+      if (step === UNKNOWN || step < cut) { return; }
+      if (step > cut) { found.push([c, k]); }
+      else if (equal.length < 4 * LISTED) { equal.push([c, k]); }
+    });
+    return found.concat(equal).sort(function (a, b) { return value(b[0], b[1]) - value(a[0], a[1]); }).slice(0, LISTED);
   }
   function table() {
     var found = pairs();
@@ -306,7 +310,10 @@
       if (column === sorted.column) { head.setAttribute("aria-sort", sorted.down ? "descending" : "ascending"); }
       else { head.removeAttribute("aria-sort"); }
     });
-    body.replaceChildren.apply(body, found.map(function (p) {
+    listed = found;
+    more.hidden = found.length <= shown;
+    more.textContent = "Show " + Math.min(PAGE, found.length - shown) + " more";
+    body.replaceChildren.apply(body, found.slice(0, shown).map(function (p) {
       var go = make("button", { type: "button", "class": "go" }, [names[p[0]].slice(0, 80)]);
       var row = make("tr", { "data-pair": p[0] + "," + p[1] }, [
         make("td", {}, [go]), make("td", {}, [names[p[1]].slice(0, 80)]),
@@ -329,23 +336,26 @@
     var found = names.map(function (_, i) { return i; }).filter(function (i) { return names[i].toLowerCase() === word; });
     if (!found.length) { found = names.map(function (_, i) { return i; }).filter(function (i) { return names[i].toLowerCase().includes(word); }); }
     matched = word ? new Set(found) : null;
+    shown = PAGE;
+    table();
     if (word && found.length) {
-      var row = order.indexOf(found[0]);
-      table();
-      var best = pairs().find(function (p) { return p[0] === found[0]; });
-      goto(row, best ? order.indexOf(best[1]) : at.column);
-    } else { table(); draw(); }
+      var best = listed.find(function (p) { return p[0] === found[0]; });
+      goto(order.indexOf(found[0]), best ? order.indexOf(best[1]) : at.column);
+    } else { draw(); }
   });
-  sorts.addEventListener("change", function () {
+  // The pair that is looked at stays that, wherever it comes to lie.
+  function keep() {
     var c = order[at.row], k = order[at.column];
     reorder();
     goto(order.indexOf(c), order.indexOf(k));
-  });
+    tell();
+  }
+  sorts.addEventListener("change", keep);
   new MutationObserver(paint).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+  ["(prefers-color-scheme: dark)", "print"].forEach(function (media) { window.matchMedia(media).addEventListener("change", paint); });
   if ("ResizeObserver" in window) { new ResizeObserver(draw).observe(canvas); }
   order = ORDERS[sorts.value]();
   reorder();
-  var first = pairs()[0];
+  var first = listed[0];
   if (first) { goto(order.indexOf(first[0]), order.indexOf(first[1])); }
 })();

@@ -18,11 +18,17 @@ var candling = {
   // As the numbers that are drawn without a script.
   figure: function (value) {
     if (value === null || value === undefined || isNaN(value)) { return "–"; }
+    // Halves go to the even digit, as in the numbers that are drawn without a script.
+    function rounded(digits) {
+      var power = Math.pow(10, digits), scaled = value * power;
+      var half = Number.isInteger(value * Math.pow(2, digits + 1)) && Math.abs(scaled % 1) === 0.5;
+      return half ? (2 * Math.round(scaled / 2) / power).toFixed(digits) : value.toFixed(digits);
+    }
     var size = Math.abs(value), text;
     if (size > 0 && size < 0.0001) { text = value > 0 ? "<\u00a00.0001" : ">\u00a0-0.0001"; }
-    else if (size > 0 && size < 0.001) { text = value.toFixed(4); }
-    else if (size >= 1000) { text = Math.round(value).toLocaleString("en-US"); }
-    else { text = (value + 0).toFixed(size < 10 ? 3 : 1); }
+    else if (size > 0 && size < 0.001) { text = rounded(4); }
+    else if (size >= 1000) { text = Number(rounded(0)).toLocaleString("en-US"); }
+    else { text = size === 0 ? "0.000" : rounded(size < 10 ? 3 : 1); }
     return text.replace("-", "−");
   },
   compare: new Intl.Collator(undefined, { numeric: true }).compare
@@ -68,7 +74,10 @@ document.documentElement.classList.add("scripted");
       entries.forEach(function (entry) {
         if (!entry.isIntersecting) { return; }
         links.forEach(function (link) {
-          if (link.hash === "#" + entry.target.id) { link.setAttribute("aria-current", "true"); }
+          if (link.hash === "#" + entry.target.id) {
+            link.setAttribute("aria-current", "true");
+            link.closest("ul").scrollLeft = link.parentElement.offsetLeft - 40;
+          }
           else { link.removeAttribute("aria-current"); }
         });
       });

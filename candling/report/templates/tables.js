@@ -8,7 +8,7 @@
     Object.keys(attributes).forEach(function (name) { made.setAttribute(name, attributes[name]); });
     return made;
   }
-  function bar(kind, cell) {
+  function bar(kind, cell, bounds) {
     function x(value) {
       var share = (value - kind.low) / (kind.high - kind.low);
       return (100 * Math.min(Math.max(share, 0), 1)).toFixed(2) + "%";
@@ -16,6 +16,8 @@
     var drawn = svg("svg", { "class": "bar", "aria-hidden": "true", focusable: "false" });
     drawn.append(svg("line", { "class": "track", x1: "0%", x2: "100%", y1: 9, y2: 9 }));
     if (kind.low < 0 && kind.high > 0) { drawn.append(svg("line", { "class": "zero", x1: x(0), x2: x(0), y1: 5, y2: 13 })); }
+    if (kind.chance !== null) { drawn.append(svg("line", { "class": "chance", x1: x(kind.chance), x2: x(kind.chance), y1: 2, y2: 16 })); }
+    bounds.forEach(function (bound) { drawn.append(svg("line", { "class": "bound", x1: x(bound), x2: x(bound), y1: 0, y2: 18 })); });
     if (cell[1] !== null && cell[2] !== null) { drawn.append(svg("line", { "class": "whisker", x1: x(cell[1]), x2: x(cell[2]), y1: 9, y2: 9 })); }
     drawn.append(svg("circle", { "class": "dot", cx: x(cell[0]), cy: 9, r: 3.6 }));
     return drawn;
@@ -23,7 +25,7 @@
   function number(value) {
     return make("data", { value: value === null ? "" : String(value) }, [candling.figure(value)]);
   }
-  function drawCell(kind, cell) {
+  function drawCell(kind, cell, bounds) {
     if (cell === null) { return make("td", {}, [make("span", { "class": "absent" }, ["not recorded"])]); }
     var told = make("span", { "class": "measured" }, [make("strong", {}, [number(cell[0])])]);
     if (cell[1] !== null || cell[2] !== null) {
@@ -31,7 +33,7 @@
     }
     if (cell[3] !== null) { told.append(" ", make("span", { "class": "n" }, ["n\u00a0=\u00a0" + cell[3]])); }
     var box = make("div", { "class": "cell" }, [told]);
-    if (cell[0] !== null) { box.append(bar(kind, cell)); }
+    if (cell[0] !== null) { box.append(bar(kind, cell, bounds)); }
     if (cell[4] !== "ok" || cell[5]) {
       box.append(make("span", { "class": "remark" }, [[cell[4] === "ok" ? "" : cell[4], cell[5]].filter(Boolean).join(": ")]));
     }
@@ -43,7 +45,10 @@
     }));
     var kind = packed.kinds[row[0]];
     var head = make("th", { scope: "row" }, [make("span", { "class": "what" }, [kind.title]), scope]);
-    return make("tr", {}, [head].concat(row[2].map(function (cell) { return drawCell(kind, cell); })));
+    if (row[3].length) {
+      head.append(make("span", { "class": "axis" }, [make("span", { "class": "key key-bound" }), " bound of the policy " + row[3].join(", ")]));
+    }
+    return make("tr", {}, [head].concat(row[2].map(function (cell) { return drawCell(kind, cell, row[3]); })));
   }
   function fromPacked(packed) {
     return packed.rows.map(function (row, place) {
