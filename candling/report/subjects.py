@@ -11,6 +11,7 @@ from candling.audit.record import AuditRecord
 
 __all__ = ["Subject", "subjects_of", "tallies"]
 
+_IDENTITY = {"model": "model", "data.eval": "eval data", "data.texts": "texts", "data.prompts": "prompts"}
 _FEW = 3  # rules that a sentence may list
 _SHORT_DIGEST = 12
 
@@ -71,9 +72,7 @@ def _why(record: AuditRecord, verdict: Verdict) -> str:
 
 def _identity(record: AuditRecord) -> tuple[tuple[str, str, str], ...]:
     """What was audited, on what, by which policy: name, short form, whole form."""
-    digests = [
-        (name, record.digests.get(key, "")) for name, key in (("model", "model"), ("eval data", "data.eval"))
-    ]
+    digests = [(name, record.digests.get(key, "")) for key, name in _IDENTITY.items()]
     rules = len(record.policy.rules)
     told = f"{rules} {'rule' if rules == 1 else 'rules'}"
     if record.policy.waivers:

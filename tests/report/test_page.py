@@ -413,6 +413,9 @@ def test_no_name_acts_in_the_page(case: str, chromium: Any, tmp_path: Path) -> N
         tmp_path / "model", "a.png", synthetic.scene("snow", 1, tank=True), section="prototypes",
         scope={"class": name, "seed": name}, caption=name, values={"trust": 0.5},
     )  # fmt: skip
+    nowhere = synthetic.Artifact(
+        path=name, sha256="0" * 64, section="isolation", scope={"image": name, "class": name, "group": name}
+    )
     others = ["one", "two", name]
     pair = [
         synthetic.Measurement(
@@ -422,7 +425,7 @@ def test_no_name_acts_in_the_page(case: str, chromium: Any, tmp_path: Path) -> N
     ]  # fmt: skip
     made = made.model_copy(
         update={
-            "artifacts": (picture,),
+            "artifacts": (picture, nowhere),
             "measurements": (*made.measurements, *pair),
             "classes": tuple(others),
         }
