@@ -104,3 +104,47 @@ def test_what_it_writes_is_json_that_scripts_read(repository: Path, tmp_path: Pa
     assert runner.run() == 1, runner.printed
     told = json.loads((repository / ".candling" / "ci" / "verdict.json").read_text())
     assert (told["subject"], told["exit_code"]) == ("before", 1)
+
+
+GH = """#!/usr/bin/env bash
+printf '%s\\n' "$*" >> "$CALLS"
+case "$*" in *--paginate*) cat "$COMMENTS" ;; esac
+"""
+COMMENT = next(step for step in ACTION["runs"]["steps"] if step["name"] == "Comment")
+
+
+@pytest.mark.parametrize(
+    ("comments", "call"),
+    [
+        ("", "api --method POST repos/us/ours/issues/7/comments"),
+        ("11\t<!-- candling:other/model -->\n", "api --method POST repos/us/ours/issues/7/comments"),
+        (
+            "11\tLooks good\n12\t<!-- candling:small/after -->\n13\t<!-- candling:small/after -->\n",
+            "api --method PATCH repos/us/ours/issues/comments/12",
+        ),
+    ],
+)
+def test_its_comment_takes_the_place_of_the_one_before(comments: str, call: str, tmp_path: Path) -> None:
+    folder = tmp_path / ".candling" / "ci"
+    folder.mkdir(parents=True)
+    (tmp_path / "gh").write_text(GH)
+    (tmp_path / "gh").chmod(0o755)
+    (tmp_path / "comments").write_text(comments)
+    environment = {
+        **os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"),
+        "COMMENTS": str(tmp_path / "comments"), "REPOSITORY": "us/ours", "NUMBER": "7",
+    }  # fmt: skip
+
+    def comment() -> list[str]:
+        subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", COMMENT["run"]],
+            cwd=tmp_path, env=environment, check=True, timeout=30,
+        )  # fmt: skip
+        calls = tmp_path / "calls"
+        return calls.read_text().splitlines() if calls.exists() else []
+
+    assert comment() == []  # nothing was judged, and nothing is said
+    (folder / "comment.md").write_text("<!-- candling:small/after -->\n## small/after: blocked\n")
+    looked, said = comment()
+    assert "--paginate repos/us/ours/issues/7/comments" in looked
+    assert said == f"{call} -F body=@.candling/ci/comment.md --silent"
