@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -466,6 +467,8 @@ def _take_terminal() -> None:
     import termios
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # Where the tests themselves run in the background, they ignore it, and so would what they start.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_talk_about_pictures(repository: Path) -> None:
