@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -126,6 +127,8 @@ def _bound(where: str, id: str, text: str) -> float | None:
         number = float(text)
     except ValueError:
         raise ParamsError(f"{where}: {text!r} is no number; write one, or {NONE} for no rule") from None
+    if not math.isfinite(number):
+        raise ParamsError(f"{where}: {text!r} is no number; write one, or {NONE} for no rule")
     kind = REGISTRY.get(id)
     if kind is not None and not kind.low <= number <= kind.high:
         raise ParamsError(

@@ -17,6 +17,8 @@ from candling.cli.looking import (
     engine_missing,
     look_at_model,
     look_at_pictures,
+    meant,
+    place_of,
     unlike,
 )
 from candling.errors import ParamsError
@@ -127,7 +129,7 @@ def _read_model(here: Here, text: str) -> dict[str, str]:
         if kind == "onnx":
             return {"source": kind, "name": here.file("--model", rest)}
         if kind == "transformers":
-            local = here.path(rest).exists()
+            local = place_of(rest, here.root, here.expand) is not None
             return {"source": kind, "name": here.place("--model", rest) if local else rest}
         name, at, weights = rest.partition("@")
         named = {"source": kind, "name": name}
@@ -283,7 +285,8 @@ def _ask_classes(
                 near = get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"there are {_few(known)}"
                 raise ParamsError(f"--class {name!r}: is none of the classes; {hint}")
-        if len(set(names)) != len(names) or len(names) == 1:
+        once = set(meant(names, classes) if classes else names)
+        if len(once) != len(names) or len(names) == 1:
             raise ParamsError("--class: an audit compares two classes or more, each named once")
         return tuple(names)
 

@@ -5,7 +5,6 @@ Built here rather than dumped, so that a person finds each key with a word on it
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ __all__ = ["CI_FILES", "Bound", "ci_file", "language_params", "vision_params"]
 
 # What YAML 1.1 and 1.2 both take for text without quotes.
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./@+-]*(?::[A-Za-z0-9_./@+-]+)*")
+_SENTENCE = re.compile(r"[A-Za-z](?:[^:#\"'\n]*[^:#\"'\s])?")
 _WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 
 
@@ -37,8 +37,18 @@ def scalar(text: str) -> str:
     """A text as YAML has it: as it is where that is unmistakable, else in quotes."""
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
-    # Of what cannot be printed only escapes are YAML; of the rest some readers know no pairs of escapes.
-    return json.dumps(text, ensure_ascii=not text.isprintable())
+    return _quoted(text)
+
+
+def _prose(text: str) -> str:
+    """A sentence as YAML has it: without quotes where nothing in it means anything else."""
+    return text if text.isprintable() and _SENTENCE.fullmatch(text) else _quoted(text)
+
+
+def _quoted(text: str) -> str:
+    # Of what cannot be printed only escapes are YAML, and beyond the 16-bit plane those of eight digits.
+    plain = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in plain) + '"'
 
 
 def _flow(mapping: Mapping[str, str]) -> str:
@@ -47,7 +57,7 @@ def _flow(mapping: Mapping[str, str]) -> str:
 
 
 def _inside(text: str) -> str:
-    return json.dumps(text, ensure_ascii=not text.isprintable()) if ":" in text else scalar(text)
+    return _quoted(text) if ":" in text else scalar(text)
 
 
 def _listed(texts: Sequence[str]) -> str:
@@ -60,10 +70,10 @@ def _policy(rules: Sequence[Bound]) -> str:
         out += f"    - measurement: {rule.measurement}\n"
         if rule.scope:
             out += f"      scope: {_flow(rule.scope)}\n"
-        out += f"      {rule.side}: {rule.bound:g}\n"
+        out += f"      {rule.side}: {rule.bound:.12g}\n"
         if rule.severity != "block":
             out += f"      severity: {rule.severity}      # told, and blocks nothing\n"
-        out += f"      why: {rule.why}\n"
+        out += f"      why: {_prose(rule.why)}\n"
     return out
 
 

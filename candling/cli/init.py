@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -28,8 +29,9 @@ from candling.writing import write_whole
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 _KINDS = ("vision", "language")
+_LOOKED_AT = 20  # files of a folder that git is asked about
 _SYSTEMS = (*CI_FILES, "none")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 
 
 @app.command()
@@ -121,7 +123,7 @@ def init(
     """
     root = find_repository(Path.cwd())
     here = Here(root, load_module(root, "tasks.params", "init"))
-    asker = Asker(asks=not yes and sys.stdin.isatty())
+    asker = Asker(asks=not yes and sys.stdin is not None and sys.stdin.isatty())
     thresholds = read_thresholds(threshold or ())
     if name is not None:
         _named(root, name, force)
@@ -205,9 +207,10 @@ def _check_answered(asker: Asker, needed: dict[str, Any]) -> None:
 def _named(root: Path, name: str, force: bool) -> str:
     if not _NAME.fullmatch(name):
         raise ParamsError(
-            f"--name {name!r}: is made of letters, digits, `.`, `_` and `-`, a letter or digit first"
+            f"--name {name!r}: is made of at most 100 letters, digits, `.`, `_` and `-`, "
+            "a letter or digit first"
         )
-    _check_free(root / "params" / f"{name}.yaml", "--name", force)
+    _check_free(root / "params" / f"{name}.yaml", "say another --name", force)
     return name
 
 
@@ -226,13 +229,13 @@ def _system(root: Path, system: str, force: bool) -> str:
                 f"{root}: lies within the git repository {above}, and CI looks for its jobs there alone; "
                 "say --ci none and see docs/ci.md"
             )
-        _check_free(root / file, "--ci none, and add the job to it by hand", force)
+        _check_free(root / file, "say --ci none and add the job to it by hand", force)
     return system
 
 
 def _check_free(file: Path, instead: str, force: bool) -> None:
-    if file.is_dir() or (file.exists() and not force):
-        raise ParamsError(f"{file}: is there already; say another {instead}, or --force to replace it")
+    if file.is_dir() or (os.path.lexists(file) and not force):
+        raise ParamsError(f"{file}: is there already; {instead}, or --force to replace it")
 
 
 def _likely_system(root: Path) -> str:
@@ -251,11 +254,19 @@ def _unseen(here: Here, draft: Draft) -> list[str]:
     notes = []
     for place in draft.places:
         path = here.path(place)
-        if not path.is_relative_to(here.root):
+        if not path.resolve().is_relative_to(here.root.resolve()):
             notes.append(f"{place} lies outside of the repository, and a checkout has only what is in it")
-        elif _ignored(path, here.root):
+        elif any(_ignored(one, here.root) for one in _samples(path)):
             notes.append(f"git ignores {place}; keep it in git or in DVC, for a checkout to have it")
     return notes
+
+
+def _samples(path: Path) -> list[Path]:
+    """A place, and of a folder some of its files: git may ignore these alone, as it does those of models/."""
+    if not path.is_dir():
+        return [path]
+    files = (file for depth in ("*", "*/*") for file in path.glob(depth) if file.is_file())
+    return [path, *itertools.islice(files, _LOOKED_AT)]
 
 
 def _ignored(path: Path, root: Path) -> bool:
@@ -274,10 +285,14 @@ def _files(here: Here, draft: Draft, name: str, ci: str) -> dict[Path, str]:
     with tempfile.TemporaryDirectory(prefix="candling-") as made:
         file = Path(made) / f"{name}.yaml"
         file.write_text(text, encoding="utf-8")
-        if draft.kind == "vision":
-            here.params.read_params(file)
-        else:
-            load_module(here.root, "tasks.language_params", "init").read_language_params(file)
+        try:
+            if draft.kind == "vision":
+                here.params.read_params(file)
+            else:
+                load_module(here.root, "tasks.language_params", "init").read_language_params(file)
+        except ParamsError as error:
+            # The file that a person would have, not the one that is gone by now.
+            raise ParamsError(str(error).replace(str(file), f"params/{name}.yaml")) from error
     params = f"params/{name}.yaml"
     files = {here.root / params: text}
     if ci != "none":

@@ -82,7 +82,11 @@ def place_of(text: str, root: Path, expand: Callable[[str], str]) -> str | None:
     expand
         Puts variables of the environment into a text.
     """
-    path = Path(expand(text)).expanduser()
+    try:
+        path = Path(expand(text)).expanduser()
+        (root / path).exists()
+    except (RuntimeError, OSError):
+        return None  # of no user that is known, or longer than a path may be
     for base in (root, Path.cwd()):
         if (base / path).exists():
             if "${" in text:
@@ -196,6 +200,14 @@ def unlike(labels: Sequence[str], classes: Sequence[str]) -> list[str]:
     from candling.data import map_labels
 
     return [str(label) for label in map_labels(labels, classes).unmapped]
+
+
+def meant(labels: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """The class that each label means, in the order of the labels; one that means none is left out."""
+    from candling.data import map_labels
+
+    found = map_labels(labels, classes).mapped
+    return [str(found[label]) for label in labels if label in found]
 
 
 def check_language_model(folder: Path) -> None:

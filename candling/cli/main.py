@@ -50,6 +50,7 @@ ERRORED = 2
 INTERRUPTED = 130
 
 _ENVIRONMENT = {errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM}
+_PLACES = {errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG}
 
 
 class _Lazy(TyperGroup):
@@ -124,6 +125,9 @@ def _report(error: BaseException) -> int:
         code, sentence = USAGE, f"{error.format_message()} Try `{path} --help`."
     elif isinstance(error, CandlingError):
         code, sentence = error.exit_code, str(error)
+    elif isinstance(error, OSError) and error.errno in _PLACES:
+        where = "" if error.filename is None else f"{error.filename}: "
+        code, sentence = USAGE, f"{where}{error.strerror}; name another place"
     elif isinstance(error, OSError) and error.errno in _ENVIRONMENT:
         where = "" if error.filename is None else f"{error.filename}: "
         code, sentence = USAGE, f"{where}{error.strerror}; make room or give write access, and run again"

@@ -28,7 +28,7 @@ def rules(
     ids: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[ID]…",
+            metavar="ID",
             help="Those that begin so, such as accuracy; all if none is named.",
             autocompletion=measurements,
             show_default=False,

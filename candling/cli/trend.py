@@ -59,7 +59,7 @@ def trend(
     records: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RECORD…", help="Records, their folders, or a folder of several.", autocompletion=reports
+            metavar="RECORD", help="Records, their folders, or a folder of several.", autocompletion=reports
         ),
     ],
     by: Annotated[

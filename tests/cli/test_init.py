@@ -351,12 +351,15 @@ def test_labels_that_the_model_does_not_know(repository: Path, capsys: pytest.Ca
 
 @pytest.mark.usefixtures("nobody")
 def test_files_that_are_there_stay(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, instead in (("params/a.yaml", "--name"), (".github/workflows/candling.yml", "--ci none")):
+    for name, instead in (
+        ("params/a.yaml", "another --name"),
+        (".github/workflows/candling.yml", "--ci none and add the job to it by hand"),
+    ):
         file = repository / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("mine\n")
         assert run(["init", *VISION, "--name", "a", "--ci", "github"]) == 4
-        assert f"{file}: is there already; say another {instead}" in capsys.readouterr().err
+        assert f"{file}: is there already; say {instead}, or --force" in capsys.readouterr().err
         assert written(repository) == {name}
         assert file.read_text() == "mine\n"
         file.unlink()
@@ -541,7 +544,7 @@ ODD = [
 def test_any_text_comes_back(tmp_path: Path, text: str) -> None:
     from candling.audit.yamlfile import load
 
-    rule = Bound("accuracy.overall", "at_least", 0.5, "why")
+    rule = Bound("accuracy.overall", "at_least", 0.9999999, f"it says {text}")
     file = tmp_path / "a.yaml"
     file.write_text(f"a: {scalar(text)}\n", encoding="utf-8")
     assert load(file).data == {"a": text}
@@ -552,6 +555,7 @@ def test_any_text_comes_back(tmp_path: Path, text: str) -> None:
     )
     params = read_params(file)
     assert params.data.classes == (text, "other")
+    assert (params.policy.rules[0].why, params.policy.rules[0].at_least) == (f"it says {text}", 0.9999999)
     assert isinstance(params.data.eval, SourceParams)
     assert params.data.eval.location == (text or "a")
     concepts = [{"says": text or "a", "against": "other"}]
@@ -601,3 +605,39 @@ def candling() -> Callable[..., subprocess.CompletedProcess[str]]:
         )  # fmt: skip
 
     return call
+
+
+@pytest.mark.usefixtures("nobody")
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["--threshold", "accuracy.overall=nan"], "is no number"),
+        (["--threshold", "accuracy.overall=inf"], "is no number"),
+        (["--name", "n" * 101], "at most 100 letters"),
+        (["--data", "d" * 5000], "nothing is there"),
+        (["--model", "~nosuchuser/x"], "nothing is there"),
+        (["--class", "cat", "--class", "Cat"], "each named once"),
+    ],
+)
+def test_answers_that_cannot_be_used_end_with_4(
+    given: list[str], words: str, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = written(repository)
+    flags = dict(zip(VISION[::2], VISION[1::2], strict=True)) if len(VISION) % 2 == 0 else {}
+    kept = [part for pair in flags.items() if pair[0] not in given for part in pair]
+    assert run(["init", *kept, *given]) == 4
+    assert words in capsys.readouterr().err
+    assert written(repository) == before
+
+
+@pytest.mark.usefixtures("nobody")
+def test_what_git_ignores_within_a_folder_is_said(
+    repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subprocess.run(["git", "init", "-q", str(repository)], check=True)
+    shutil.copytree(repository / "mine" / "whole", repository / "models" / "whole")
+    (repository / ".gitignore").write_text("/models/*/?*\n")
+    given = ["--model", "models/whole", "--data", "mine/photos", "--ci", "github", "--json"]
+    assert run(["init", *given]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert any("git ignores models/whole" in note for note in notes)

@@ -108,7 +108,7 @@ def test_what_it_writes_is_json_that_scripts_read(repository: Path, tmp_path: Pa
 
 GH = """#!/usr/bin/env bash
 printf '%s\\n' "$*" >> "$CALLS"
-case "$*" in *--paginate*) cat "$COMMENTS" ;; esac
+case "$*" in *--paginate*) cat "$COMMENTS" ;; *) exit "${REFUSED:-0}" ;; esac
 """
 COMMENT = next(step for step in ACTION["runs"]["steps"] if step["name"] == "Comment")
 
@@ -148,3 +148,6 @@ def test_its_comment_takes_the_place_of_the_one_before(comments: str, call: str,
     looked, said = comment()
     assert "--paginate repos/us/ours/issues/7/comments" in looked
     assert said == f"{call} -F body=@.candling/ci/comment.md --silent"
+    # From a fork there is no right to comment: that is told, and is no verdict.
+    environment["REFUSED"] = "1"
+    assert len(comment()) == 4
