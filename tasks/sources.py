@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -94,11 +95,28 @@ def _read(name: str, file: Path) -> tuple[str, tuple[str, ...]]:
     return _parse(name, file, state.st_mtime_ns, state.st_size)
 
 
+_PARSING = threading.Lock()
+
+
+def _tree(content: bytes, file: Path) -> ast.Module:
+    """The syntax tree of a module.
+
+    Steps run in threads, and Python 3.11 counts the depth of all trees that are being built in one place:
+    where one is begun before another is done, it says "AST constructor recursion depth mismatch".
+    """
+    with _PARSING:
+        try:
+            return ast.parse(content, file)
+        except SystemError:
+            # A library may have parsed at the same time, and knows nothing of our lock.
+            return ast.parse(content, file)
+
+
 @lru_cache(maxsize=4096)
 def _parse(name: str, file: Path, mtime: int, size: int) -> tuple[str, tuple[str, ...]]:
     content = file.read_bytes()
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    imported = tuple(sorted(set(_imports(ast.parse(content, file), package))))
+    imported = tuple(sorted(set(_imports(_tree(content, file), package))))
     return hashlib.sha256(content).hexdigest(), imported
 
 

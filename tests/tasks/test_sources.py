@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
 
+from tasks import sources
 from tasks.sources import sources_digest
 
 FILES = {
@@ -96,3 +98,19 @@ def test_no_such_module(root: Path) -> None:
 def test_real_steps() -> None:
     root = Path(__file__).resolve().parents[2]
     assert sources_digest("tasks.store", root) != sources_digest("tasks.tracking", root)
+
+
+def test_a_parser_that_was_disturbed_is_asked_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = sources_digest("tasks.start", root)
+    sources._parse.cache_clear()
+    parse, failed = ast.parse, []
+
+    def disturbed(content: bytes, file: Path) -> ast.Module:
+        if file not in failed:
+            failed.append(file)
+            raise SystemError("AST constructor recursion depth mismatch (before=57, after=45)")
+        return parse(content, file)
+
+    monkeypatch.setattr(ast, "parse", disturbed)
+    assert sources_digest("tasks.start", root) == expected
+    assert failed
