@@ -195,7 +195,7 @@ def plates_of(subjects: Sequence[Subject], section: str) -> list[tuple[Subject, 
 def _picture(artifact: Artifact, subject: Subject, what: str, rank: int = 0) -> Picture:
     alt = ": ".join(part for part in (f"{subject.name}, {what}", artifact.caption) if part)
     values = tuple(artifact.values.items())
-    return Picture(artifact, subject.folder, alt, artifact.caption, values, subject.name, rank)
+    return Picture(artifact, subject.folder, alt, artifact.caption, values, rank)
 
 
 def _artifacts(subject: Subject, section: str) -> Iterator[Artifact]:

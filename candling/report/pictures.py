@@ -40,7 +40,6 @@ class Picture:
     alt: str
     caption: str
     values: tuple[tuple[str, float], ...]
-    subject: str = ""
     rank: int = 0
     source: str = ""
     link: str = ""

@@ -133,8 +133,8 @@ def screenshots(browser: Any, file: Path, folder: Path, name: str) -> list[Path]
     return taken
 
 
-def examine(browser: Any, file: Path, folder: Path, name: str) -> None:
-    """What holds of the page of any audit: small, quiet, open to all, and a look of its own in each look."""
+def examine(browser: Any, file: Path, folder: Path, name: str) -> list[Path]:
+    """What holds of the page of any audit: small, quiet, open to all. Returns what it looks like."""
     assert file.stat().st_size < 12_000_000
     schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
     for scheme in schemes:
@@ -143,3 +143,4 @@ def examine(browser: Any, file: Path, folder: Path, name: str) -> None:
             one.quiet(file)
     taken = screenshots(browser, file, folder, name)
     assert len({shot.read_bytes() for shot in taken}) == len(taken)
+    return taken

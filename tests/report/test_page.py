@@ -459,4 +459,7 @@ def test_the_page_of_a_real_audit(audit: str, chromium: Any, tmp_path: Path) -> 
     file = REPORTS / audit / "report.html"
     if not file.is_file():
         pytest.skip(f"{audit} has not been audited here")
-    examine(chromium, file, tmp_path, audit)
+    taken = examine(chromium, file, tmp_path, audit)
+    assert {f"{audit}-{look}.png" for look in ("light", "dark", "narrow", "print")} <= {
+        shot.name for shot in taken
+    }
