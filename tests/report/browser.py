@@ -37,11 +37,13 @@ class Opened:
 
 @contextmanager
 def browser() -> Iterator[Any]:
-    """Chromium without a window; its sandbox is off, as containers have none to give."""
+    """Chromium without a window, nor sandbox and shared memory: containers have little of these."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        launched = started.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         try:
             yield launched
         finally:
